@@ -1,0 +1,160 @@
+"""What one field of `VJEPA2Config` may hold: its type, its range, and its stored form.
+
+Kept apart from the class so that the class reads as the list of fields. Types come from the
+annotations of the class; this module knows how to check them and which numbers make sense.
+"""
+
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from vjepa2.errors import ConfigError, UnknownOptionError, check_choice
+from vjepa2.nn.activations import ACTIVATIONS
+from vjepa2.runtime import resolve_dtype
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+class Range(NamedTuple):
+    """A condition on a number and its words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+_POSITIVE = Range(lambda value: value >= 1, "1 or more")
+_NOT_NEGATIVE = Range(lambda value: value >= 0, "0 or more")
+_ABOVE_ZERO = Range(lambda value: 0 < value < math.inf, "a finite number above 0")
+_PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and below 1")
+
+RANGES: dict[str, Range] = {
+    "patch_size": _POSITIVE,
+    "crop_size": _POSITIVE,
+    "frames_per_clip": _POSITIVE,
+    "tubelet_size": _POSITIVE,
+    "hidden_size": _POSITIVE,
+    "in_chans": _POSITIVE,
+    "num_attention_heads": _POSITIVE,
+    "num_hidden_layers": _POSITIVE,
+    "num_pooler_layers": _NOT_NEGATIVE,
+    "num_pooler_attention_heads": _POSITIVE,
+    "pred_hidden_size": _POSITIVE,
+    "pred_num_attention_heads": _POSITIVE,
+    "pred_num_hidden_layers": _POSITIVE,
+    "pred_num_mask_tokens": _POSITIVE,
+    "drop_path_rate": _PROBABILITY,
+    "attention_dropout": _PROBABILITY,
+    "attention_probs_dropout_prob": _PROBABILITY,
+    "mlp_ratio": _ABOVE_ZERO,
+    "pred_mlp_ratio": _ABOVE_ZERO,
+    "layer_norm_eps": _ABOVE_ZERO,
+    "pooler_layer_norm_eps": _ABOVE_ZERO,
+    "initializer_range": Range(lambda value: 0 <= value < math.inf, "finite and 0 or more"),
+}
+
+
+def checked_value(name: str, value: Any, *, annotation: Any) -> Any:
+    """Return the value to store in field `name`, or raise `ConfigError` with got and allowed.
+
+    Args:
+        name: field name.
+        value: what the user gave.
+        annotation: the declared type. `float` takes whole numbers too and keeps them whole, as
+            the Hugging Face port does (`mlp_ratio: 4` stays `4` in the file).
+    """
+    if not _fits(value, annotation):
+        raise ConfigError(
+            f"{name} must be {_words(annotation)}, got {value!r} ({type(value).__name__})."
+        )
+    if value is None:
+        return None
+    if name in RANGES and not RANGES[name].holds(value):
+        raise ConfigError(f"{name}={value!r} is out of range: it must be {RANGES[name].words}.")
+    if name == "hidden_act":
+        check_choice("hidden_act", value, ACTIVATIONS)
+    elif name == "problem_type":
+        check_choice("problem_type", value, PROBLEM_TYPES)
+    elif name == "dtype":
+        return resolve_dtype(value)
+    elif name == "id2label":
+        return _labels_by_id(value)
+    elif name == "label2id":
+        return _ids_by_label(value)
+    return value
+
+
+def refuse_misspelled(owner: str, name: str, *, known: Iterable[str]) -> None:
+    """Raise `UnknownOptionError` when `name` looks like a misspelled one of `known`.
+
+    Other new names pass: trainers and adapters leave notes of their own on a configuration.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)
+    if near and not name.startswith("_"):
+        raise UnknownOptionError(f"{owner} has no field {name!r}. Did you mean {near[0]!r}?")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    if isinstance(annotation, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(annotation))
+    kind = typing.get_origin(annotation) or annotation
+    if kind is types.NoneType:
+        return value is None
+    if kind is list:
+        (inner,) = typing.get_args(annotation)
+        return isinstance(value, list) and all(_fits(item, inner) for item in value)
+    if isinstance(value, bool):  # bool is an int for Python, but True is no number of layers
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _words(annotation: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
+    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else [annotation]
+    words = [
+        "None" if part is types.NoneType else names.get(part, str(part).removeprefix("<class "))
+        for part in parts
+    ]
+    return " or ".join(words)
+
+
+def _labels_by_id(labels: Mapping[Any, Any]) -> dict[int, str]:
+    """JSON turns ids into strings; turn them back and check that they count 0, 1, 2, ..."""
+    try:
+        by_id = {int(key): labels[key] for key in labels}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"id2label needs whole numbers as keys: {error}.") from error
+    if sorted(by_id) != list(range(len(labels))) or not labels:
+        raise ConfigError(
+            f"id2label needs the ids 0, 1, ... without a gap, got {sorted(by_id)[:20]}."
+        )
+    for index, label in by_id.items():
+        if not isinstance(label, str):
+            raise ConfigError(f"id2label[{index}] must be a string, got {label!r}.")
+    return dict(sorted(by_id.items()))
+
+
+def _ids_by_label(ids: Mapping[Any, Any]) -> dict[str, int]:
+    try:
+        return {str(label): int(index) for label, index in ids.items()}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"label2id needs whole numbers as values: {error}.") from error
+
+
+def default_labels(num_labels: int) -> dict[int, str]:
+    """`{0: "LABEL_0", 1: "LABEL_1", ...}`, the names used when none are given."""
+    return {index: f"LABEL_{index}" for index in range(num_labels)}
+
+
+def inverse(id2label: Mapping[int, str]) -> dict[str, int]:
+    """`label2id` of an `id2label`."""
+    return {label: index for index, label in id2label.items()}
+
+
+def dtype_name(dtype: "str | torch.dtype") -> str:
+    """`"float32"` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")

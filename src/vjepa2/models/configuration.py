@@ -1,0 +1,409 @@
+"""`VJEPA2Config`: the numbers that fix one network, and `config.json` on disk.
+
+Field names, defaults and the bytes of the file are those of the Hugging Face port
+(`transformers` 5.23, `VJEPA2Config`), so that either library reads what the other wrote. Two
+things are stricter here: an unknown name in the constructor is an error that gives the nearest
+name, and sizes that cannot make a network (width not divisible by heads, zero layers, a head too
+narrow for rotary positions) are refused where they are written, not deep inside a layer.
+
+Keys of a `config.json` that this class does not know are kept, readable as attributes, and
+written back: published files carry some (`use_SiLU`, `is_causal`, ...).
+"""
+
+import copy
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
+
+import torch
+
+from vjepa2.errors import CheckpointFormatError, ConfigError, check_choice, check_option_names
+from vjepa2.files import atomic_path
+from vjepa2.models.config_fields import (
+    checked_value,
+    default_labels,
+    dtype_name,
+    inverse,
+    refuse_misspelled,
+)
+
+CONFIG_NAME = "config.json"
+ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
+FORMAT_VERSION = "5.23.0"
+"""Release of `transformers` whose `config.json` this module writes."""
+
+# Two channels rotate per axis and pair, three axes: a narrower head would silently lose positions.
+MIN_HEAD_WIDTH = 6
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class _Fields:
+    """Tells type checkers that the annotated names of a subclass are constructor keywords."""
+
+
+class VJEPA2Config(_Fields):
+    """Configuration of a V-JEPA 2 network; every argument is a keyword and has a default.
+
+    Args:
+        patch_size: side of a patch, pixels.
+        crop_size: side of the frames the model was trained on, pixels. Positions come from the
+            input, so other sizes work; the processor makes frames of this size.
+        frames_per_clip: frames of a training clip; for information, other lengths work.
+        tubelet_size: frames that share one token.
+        hidden_size: D, width of the encoder; a multiple of `num_attention_heads`.
+        in_chans: C, colour channels.
+        num_attention_heads: G, heads of the encoder (and of the pooler, see below).
+        num_hidden_layers: blocks of the encoder.
+        drop_path_rate: probability, 0 <= p < 1, of skipping the last block of a stack in training;
+            earlier blocks less, linearly.
+        mlp_ratio: hidden width of an encoder MLP is `int(hidden_size * mlp_ratio)`.
+        layer_norm_eps: added to the variance in every LayerNorm.
+        qkv_bias: whether query, key and value of encoder and predictor have biases.
+        attention_probs_dropout_prob: dropout of attention weights, encoder and predictor.
+        hidden_act: activation of the MLPs, a name in `vjepa2.nn.activations.ACTIVATIONS`.
+        initializer_range: standard deviation of fresh weights.
+        attention_dropout: dropout of attention weights in the pooler.
+        num_pooler_layers: self-attention blocks of the pooler, before its cross-attention.
+        pred_hidden_size: P, width of the predictor; a multiple of `pred_num_attention_heads`.
+        pred_num_attention_heads: heads of the predictor.
+        pred_num_hidden_layers: blocks of the predictor.
+        pred_num_mask_tokens: learned mask tokens of the predictor.
+        pred_zero_init_mask_tokens: whether fresh mask tokens are zero.
+        pred_mlp_ratio: as `mlp_ratio`, for the predictor.
+        num_pooler_attention_heads: heads of the pooler; None means `num_attention_heads`, as in
+            the Hugging Face port. Original ViT-g classifiers were trained with 16.
+        pooler_layer_norm_eps: eps of the pooler's LayerNorms; None means `layer_norm_eps`.
+        id2label: class id to name; ids are 0, 1, ... without a gap.
+        label2id: name to class id; made from `id2label` when not given.
+        num_labels: number of classes; other names than `LABEL_i` need `id2label`. When both are
+            given and disagree, `num_labels` wins with a warning.
+        problem_type: None (chosen from labels), "regression",
+            "single_label_classification" or "multi_label_classification".
+        output_hidden_states: default of the forward argument of that name.
+        output_attentions: likewise.
+        return_dict: likewise.
+        dtype: element type of the stored weights, `"float16"` or `torch.float16`; `torch_dtype`
+            is the older name of the same.
+        architectures: names of the model classes the weights belong to.
+        attn_implementation: "sdpa" or "eager"; not written to the file.
+
+    Raises:
+        UnknownOptionError: an argument does not exist (the nearest one is given).
+        ConfigError: a value has a wrong type or is out of range; also when an attribute is set.
+    """
+
+    model_type: ClassVar[str] = "vjepa2"
+    # Read by generic code written for the Hugging Face port; no other value makes sense here.
+    is_encoder_decoder: ClassVar[bool] = False
+    chunk_size_feed_forward: ClassVar[int] = 0
+
+    patch_size: int = 16
+    crop_size: int = 256
+    frames_per_clip: int = 64
+    tubelet_size: int = 2
+    hidden_size: int = 1024
+    in_chans: int = 3
+    num_attention_heads: int = 16
+    num_hidden_layers: int = 24
+    drop_path_rate: float = 0.0
+    mlp_ratio: float = 4.0
+    layer_norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    attention_probs_dropout_prob: float = 0.0
+    hidden_act: str = "gelu"
+    initializer_range: float = 0.02
+    attention_dropout: float = 0.0
+    num_pooler_layers: int = 3
+    pred_hidden_size: int = 384
+    pred_num_attention_heads: int = 12
+    pred_num_hidden_layers: int = 12
+    pred_num_mask_tokens: int = 10
+    pred_zero_init_mask_tokens: bool = True
+    pred_mlp_ratio: float = 4.0
+
+    num_pooler_attention_heads: int | None = None
+    pooler_layer_norm_eps: float | None = None
+
+    architectures: list[str] | None = None
+    dtype: str | torch.dtype | None = None
+    id2label: dict[int, str] = default_labels(2)
+    label2id: dict[str, int] | None = None
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    problem_type: str | None = None
+    return_dict: bool = True
+    transformers_version: str | None = None
+
+    if TYPE_CHECKING:  # properties and constructor keywords that are not stored fields
+        num_labels: int = 2
+        attn_implementation: str | None = None
+        name_or_path: str = ""
+        torch_dtype: str | torch.dtype | None = None
+
+    def __init__(self, **values: Any) -> None:
+        check_option_names(type(self).__name__, values, {*FIELDS, *ALIASES})
+        self._assign(values)
+
+    def _assign(self, values: Mapping[str, Any]) -> None:
+        """Set every field from `values` or its default; unknown names become plain attributes."""
+        given = {name: copy.deepcopy(value) for name, value in values.items()}
+        self.__dict__.update(_attn_implementation=None, _name_or_path="")
+        num_labels = given.pop("num_labels", None)
+        older_dtype = given.pop("torch_dtype", None)
+        given["dtype"] = older_dtype if given.get("dtype") is None else given["dtype"]
+        had_names = given.get("id2label") is not None
+        if not had_names:
+            given["id2label"] = default_labels(2)
+        for name, default in FIELDS.items():
+            setattr(self, name, given.pop(name, default))
+        for name in [name for name in ALIASES if name in given]:
+            setattr(self, name, given.pop(name))
+        self.__dict__.update(given)
+        if num_labels is not None:
+            if had_names and num_labels != self.num_labels:
+                warnings.warn(
+                    f"num_labels={num_labels} disagrees with the {self.num_labels} names in "
+                    "id2label; num_labels is used and the names become LABEL_0, LABEL_1, ... "
+                    "Give only one of the two.",
+                    stacklevel=4,
+                )
+            self.num_labels = num_labels
+        self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FIELDS:
+            value = checked_value(name, value, annotation=type(self).__annotations__[name])
+        elif name == "_attn_implementation":
+            if value is not None:
+                check_choice("attn_implementation", value, ATTENTION_IMPLEMENTATIONS)
+        elif name not in self.__dict__ and name not in ALIASES:
+            refuse_misspelled(type(self).__name__, name, known=[*FIELDS, *ALIASES])
+        super().__setattr__(name, value)
+        if name == "id2label" or (name == "label2id" and value is None):
+            self.__dict__["label2id"] = inverse(self.id2label)
+
+    def validate(self) -> None:
+        """Check what one field alone cannot tell; models call it before they are built.
+
+        Raises:
+            ConfigError: a width is not divisible by its heads, a head is too narrow for rotary
+                positions, or the problem type does not fit the number of labels.
+        """
+        for width_name, heads_name in (
+            ("hidden_size", "num_attention_heads"),
+            ("pred_hidden_size", "pred_num_attention_heads"),
+            ("hidden_size", "num_pooler_attention_heads"),
+        ):
+            width, heads = getattr(self, width_name), getattr(self, heads_name)
+            if heads is None:
+                continue
+            if width % heads:
+                raise ConfigError(
+                    f"{width_name}={width} cannot be divided into {heads_name}={heads} heads. "
+                    f"Choose a multiple of {heads}."
+                )
+            if width // heads < MIN_HEAD_WIDTH and heads_name != "num_pooler_attention_heads":
+                raise ConfigError(
+                    f"{width_name}={width} with {heads_name}={heads} gives heads of "
+                    f"{width // heads} channels; rotary positions in time, height and width need "
+                    f"at least {MIN_HEAD_WIDTH}. Use fewer heads."
+                )
+        if self.problem_type == "single_label_classification" and self.num_labels == 1:
+            raise ConfigError(
+                "problem_type='single_label_classification' needs at least 2 labels, got 1. "
+                "Use num_labels=2, or problem_type='regression'."
+            )
+
+    # -- names that are read or written in another way than they are stored --------------------
+
+    @property
+    def head_dim(self) -> int:
+        """Dh, width of one encoder head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def pred_head_dim(self) -> int:
+        """Width of one predictor head."""
+        return self.pred_hidden_size // self.pred_num_attention_heads
+
+    @property
+    def pooler_heads(self) -> int:
+        """Heads of the pooler: `num_pooler_attention_heads`, or those of the encoder."""
+        return self.num_pooler_attention_heads or self.num_attention_heads
+
+    @property
+    def pooler_eps(self) -> float:
+        """Eps of the pooler's norms: `pooler_layer_norm_eps`, or that of the encoder."""
+        eps = self.pooler_layer_norm_eps
+        return self.layer_norm_eps if eps is None else eps
+
+    if not TYPE_CHECKING:
+
+        @property
+        def num_labels(self) -> int:
+            """Number of classes; setting another number renames them LABEL_0, LABEL_1, ..."""
+            return len(self.id2label)
+
+        @num_labels.setter
+        def num_labels(self, value: int) -> None:
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"num_labels={value!r} is out of range: it must be an int >= 1.")
+            if value != len(self.id2label):
+                self.id2label = default_labels(value)
+
+        @property
+        def name_or_path(self) -> str:
+            """Folder or hub name the configuration was read from, or ""."""
+            return self._name_or_path
+
+        @name_or_path.setter
+        def name_or_path(self, value: str) -> None:
+            self._name_or_path = str(value)
+
+        @property
+        def attn_implementation(self) -> str | None:
+            """Attention chosen for the model: "sdpa", "eager" or None (not chosen yet)."""
+            return self._attn_implementation
+
+        @attn_implementation.setter
+        def attn_implementation(self, value: str | None) -> None:
+            self._attn_implementation = value
+
+        @property
+        def torch_dtype(self) -> torch.dtype | None:
+            """Older name of `dtype`."""
+            return self.dtype
+
+        @torch_dtype.setter
+        def torch_dtype(self, value: str | torch.dtype | None) -> None:
+            self.dtype = value
+
+    @property
+    def use_return_dict(self) -> bool:
+        """Older name of `return_dict`."""
+        return self.return_dict
+
+    # -- files ----------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a configuration from the content of a `config.json`; unknown keys are kept.
+
+        Raises:
+            ConfigError: `model_type` is another one, or a value is wrong.
+        """
+        kind = values.get("model_type", cls.model_type)
+        if kind != cls.model_type:
+            raise ConfigError(
+                f"model_type {kind!r} is another architecture; this class reads "
+                f"{cls.model_type!r}. Is this the right folder or repository?"
+            )
+        config = cls.__new__(cls)
+        config._assign({key: value for key, value in values.items() if key not in UNSTORED})
+        return config
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a `config.json`.
+
+        Raises:
+            CheckpointFormatError: the file is not a JSON object.
+            ConfigError: a value in it is wrong; the message names the file.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointFormatError(
+                f"{path} is not valid JSON ({error}). Download or copy the file again."
+            ) from error
+        if not isinstance(values, dict):
+            raise CheckpointFormatError(
+                f"{path} must hold one JSON object, got {type(values).__name__}."
+            )
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """All public fields and kept keys, ready for JSON; `from_dict` reads it back."""
+        values = {key: copy.deepcopy(value) for key, value in vars(self).items() if key[0] != "_"}
+        values["model_type"] = self.model_type
+        values["transformers_version"] = FORMAT_VERSION
+        if self.dtype is not None:
+            values["dtype"] = dtype_name(self.dtype)
+        return values
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What the file holds: every network field, and the others where they are not default."""
+        return {
+            key: value
+            for key, value in self.to_dict().items()
+            if key not in WRITTEN_WHEN_SET or value != WRITTEN_WHEN_SET[key]
+        }
+
+    def to_json_string(self) -> str:
+        """Text of `config.json`: sorted keys, two spaces, a newline at the end."""
+        return json.dumps(self.to_diff_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_json_string()` to `path`, atomically."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.to_json_string(), encoding="utf-8")
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `folder/config.json`.
+
+        Raises:
+            ConfigError: the fields do not fit each other.
+            OutputError: the folder cannot be written.
+        """
+        self.validate()
+        self.to_json_file(Path(folder) / CONFIG_NAME)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(vars(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VJEPA2Config) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # fields may change
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+
+ALIASES = ("num_labels", "torch_dtype", "attn_implementation", "name_or_path")
+"""Constructor keywords that are not stored under their own name."""
+
+FIELDS: dict[str, Any] = {
+    name: getattr(VJEPA2Config, name)
+    for name, annotation in VJEPA2Config.__annotations__.items()
+    if "ClassVar" not in str(annotation)
+}
+"""Every stored field and its default."""
+
+# Keys of a file that are not stored: constants, and traces of older library versions.
+UNSTORED = (
+    "model_type",
+    "is_encoder_decoder",
+    "chunk_size_feed_forward",
+    "_name_or_path",
+    "_commit_hash",
+)
+
+WRITTEN_WHEN_SET: dict[str, Any] = {
+    "architectures": None,
+    "dtype": None,
+    "id2label": default_labels(2),
+    "label2id": inverse(default_labels(2)),
+    "num_pooler_attention_heads": None,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "pooler_layer_norm_eps": None,
+    "problem_type": None,
+    "return_dict": True,
+}
