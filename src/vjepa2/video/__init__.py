@@ -1,0 +1,1 @@
+"""Video files in and out: reading, sampling, processing, writing and making clips."""

@@ -1,0 +1,187 @@
+"""Write frames as H.264 video, to a file or through a codec and back.
+
+The demonstration, the training data and the tests need real video files with the losses of a real
+codec. One encoder serves all of them: libx264 inside PyAV. Colours are stored as BT.709 limited
+range and say so in the file, so that every player and decoder turns them back alike.
+"""
+
+import io
+import itertools
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import av
+import numpy as np
+import torch
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vjepa2.errors import ConfigError, DtypeError, OutputError, ShapeError, check_choice
+from vjepa2.files import atomic_path
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
+MAX_CRF = 51
+BT709 = 1  # ITU-T H.273 code point of the colour primaries, transfer and matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class H264:
+    """How frames are encoded.
+
+    Attributes:
+        fps: frames per second, above 0.
+        crf: constant rate factor, 0 (lossless but for the colour conversion) to 51 (worst).
+        preset: effort of libx264, one of `PRESETS`; slower ones give smaller files.
+        keyframe_interval: a keyframe at least every so many frames; seeking is quick near them.
+        threads: encoder threads; the bytes depend on it, the frames hardly.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    fps: float = 30.0
+    crf: int = 23
+    preset: str = "veryfast"
+    keyframe_interval: int = 250
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("H.264 preset", self.preset, PRESETS)
+        if not 0 < self.fps <= 1000:
+            raise ConfigError(f"fps must be above 0 and at most 1000, got {self.fps}.")
+        if not 0 <= self.crf <= MAX_CRF:
+            raise ConfigError(f"crf must be 0 (best) to {MAX_CRF} (worst), got {self.crf}.")
+        if self.keyframe_interval < 1 or self.threads < 1:
+            raise ConfigError(
+                "keyframe_interval and threads must be at least 1, got "
+                f"{self.keyframe_interval} and {self.threads}."
+            )
+
+
+def write_video(
+    path: str | os.PathLike[str], frames: Iterable[Tensor], *, codec: H264 | None = None
+) -> Path:
+    """Write frames as an H.264 video; the file appears complete or not at all.
+
+    Args:
+        path: target; its suffix chooses the container (`.mp4`, `.mov` or `.mkv`).
+        frames: uint8 tensor [T, 3, H, W], or any iterable of uint8 [3, H, W] (RGB, 0..255), so
+            that a long video never has to be in memory at once. An odd height or width is stored
+            with full colour resolution (yuv444p), which some players do not show; even sizes
+            are stored as yuv420p, which all do.
+        codec: how to encode; default `H264()`.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ConfigError: the suffix is not a known container.
+        ShapeError, DtypeError: a frame is not uint8 [3, H, W], or sizes differ.
+        OutputError: the file cannot be written, or there are no frames.
+    """
+    target = Path(path)
+    check_choice("Video suffix", target.suffix.lower(), CONTAINERS)
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        _encode(file, frames, container=CONTAINERS[target.suffix.lower()], codec=codec or H264())
+    return target
+
+
+def encode_video(frames: Iterable[Tensor], *, codec: H264 | None = None) -> bytes:
+    """Return the bytes of an mp4 file; arguments and errors as in `write_video`."""
+    buffer = io.BytesIO()
+    _encode(buffer, frames, container="mp4", codec=codec or H264())
+    return buffer.getvalue()
+
+
+def h264_round_trip(
+    frames: UInt8[Tensor, "T 3 H W"], *, codec: H264 | None = None
+) -> UInt8[Tensor, "T 3 H W"]:
+    """Encode frames as an mp4 in memory and decode them again: the losses of a real codec.
+
+    The result has the same shape and number of frames. Deterministic for one FFmpeg build.
+    """
+    data = encode_video(frames, codec=codec)
+    with av.open(io.BytesIO(data), "r") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
+
+
+def _encode(target: IO[bytes], frames: Iterable[Tensor], *, container: str, codec: H264) -> None:
+    """Encode `frames` into the open binary file `target`."""
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise OutputError("There are no frames to write: hand over at least one.")
+    _check_frame(first, number=0, like=first)
+    try:
+        with av.open(target, "w", format=container) as output:
+            pixel_format = _pixel_format(first)
+            stream = _add_stream(output, first, codec=codec)
+            for number, frame in enumerate(itertools.chain([first], iterator)):
+                _check_frame(frame, number=number, like=first)
+                output.mux(stream.encode(_to_picture(frame, pixel_format=pixel_format)))
+            output.mux(stream.encode(None))
+    except av.error.FFmpegError as error:
+        raise OutputError(f"Cannot encode the video: {error}.") from error
+
+
+def _add_stream(output: OutputContainer, first: Tensor, *, codec: H264) -> VideoStream:
+    rate = Fraction(codec.fps).limit_denominator(65535)
+    stream = output.add_stream(
+        "libx264",
+        rate=rate,
+        options={
+            "crf": str(codec.crf),
+            "preset": codec.preset,
+            "g": str(codec.keyframe_interval),
+            "threads": str(codec.threads),
+        },
+    )
+    stream.height, stream.width = first.shape[1], first.shape[2]
+    stream.pix_fmt = _pixel_format(first)
+    context = stream.codec_context
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    context.color_range = ColorRange.MPEG
+    return stream
+
+
+def _pixel_format(frame: Tensor) -> str:
+    """yuv420p halves both axes, which odd sizes do not allow."""
+    return "yuv444p" if frame.shape[1] % 2 or frame.shape[2] % 2 else "yuv420p"
+
+
+def _to_picture(frame: Tensor, *, pixel_format: str) -> av.VideoFrame:
+    pixels = frame.permute(1, 2, 0).contiguous().cpu().numpy()
+    return av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+        format=pixel_format,
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+    )
+
+
+def _check_frame(frame: Tensor, *, number: int, like: Tensor) -> None:
+    if frame.dtype != torch.uint8:
+        raise DtypeError(
+            f"Frames must be uint8 (0..255), frame {number} is {frame.dtype}. "
+            "Scale to 0..255 and call .to(torch.uint8)."
+        )
+    if frame.dim() != 3 or frame.shape[0] != 3 or 0 in frame.shape:
+        raise ShapeError(
+            f"Each frame must be [3, H, W] (RGB, channels first), frame {number} is "
+            f"{list(frame.shape)}. Permute frames of [H, W, 3] with .permute(2, 0, 1)."
+        )
+    if frame.shape != like.shape:
+        raise ShapeError(
+            f"All frames must have one size: frame 0 is {list(like.shape)}, "
+            f"frame {number} is {list(frame.shape)}."
+        )
