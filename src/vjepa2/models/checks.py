@@ -1,0 +1,145 @@
+"""Checks of what users hand to a model. They read values only outside compiled graphs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vjepa2.errors import DtypeError, LabelError, MaskError, ShapeError
+
+IGNORED_LABEL = -100
+
+
+def may_read_values(tensor: Tensor) -> bool:
+    """Whether looking at the numbers is allowed: not while compiling, exporting or faking."""
+    return type(tensor) in (Tensor, torch.nn.Parameter) and not (
+        torch.compiler.is_compiling() or tensor.is_meta
+    )
+
+
+def check_pixels(pixels: Any, *, in_chans: int) -> None:
+    """Refuse anything but normalised float pixels [B, T, C, H, W].
+
+    NaN and infinity are looked for on CPU only: on an accelerator the look would stall it, and
+    the processor has checked already.
+
+    Raises:
+        ShapeError: wrong rank or axis order.
+        DtypeError: not a tensor, not floating point, NaN or infinity.
+    """
+    if not isinstance(pixels, Tensor):
+        raise DtypeError(
+            f"pixel_values_videos must be a tensor [B, T, C, H, W], got {type(pixels).__name__}. "
+            "Pass the video through VJEPA2VideoProcessor(..., return_tensors='pt') first."
+        )
+    shape = list(pixels.shape)
+    if pixels.ndim != 5:
+        hint = " Add the batch axis: x[None]." if pixels.ndim == 4 else ""
+        raise ShapeError(
+            f"pixel_values_videos must be [B, T, C, H, W] (5 axes), got {pixels.ndim} axes: "
+            f"{shape}.{hint}"
+        )
+    if shape[2] != in_chans:
+        orders = {1: ("[B, C, T, H, W]", "0, 2, 1, 3, 4"), 4: ("[B, T, H, W, C]", "0, 1, 4, 2, 3")}
+        hint = ""
+        for axis, (order, permutation) in orders.items():
+            if shape[axis] == in_chans:
+                hint = f" It looks like {order}: use x.permute({permutation})."
+                break
+        raise ShapeError(
+            f"pixel_values_videos must be [B, T, C, H, W] with C={in_chans} channels on axis 2, "
+            f"got {shape}.{hint}"
+        )
+    if not pixels.is_floating_point():
+        raise DtypeError(
+            f"pixel_values_videos must be normalised floating point pixels, got {pixels.dtype}. "
+            "Pass the video through VJEPA2VideoProcessor first."
+        )
+    if (
+        pixels.device.type == "cpu"
+        and may_read_values(pixels)
+        and not torch.isfinite(pixels.detach().sum(dtype=torch.float64))
+    ):
+        raise DtypeError(
+            "pixel_values_videos holds NaN or infinity. Look at the video's frames and at the "
+            "processor's image_std (a zero there divides by zero)."
+        )
+
+
+def check_ids(name: str, masks: Any, *, batch: int, num_tokens: int | None) -> list[Tensor]:
+    """Refuse anything but a list of integer id tensors [B, n] with ids in [0, num_tokens).
+
+    Args:
+        num_tokens: N, or None where ids beyond the clip are allowed (anticipation).
+
+    Returns:
+        The masks as int64, the list the caller gave otherwise unchanged.
+
+    Raises:
+        MaskError: what is wrong, and what was expected.
+    """
+    if isinstance(masks, Tensor) or not isinstance(masks, Sequence) or not masks:
+        got = f"tensor {list(masks.shape)}" if isinstance(masks, Tensor) else repr(masks)[:60]
+        raise MaskError(
+            f"{name} must be a list of id tensors [B, n], one per mask, got {got}. "
+            "For one mask write [ids]."
+        )
+    for mask in masks:
+        if not isinstance(mask, Tensor) or mask.dtype not in (torch.int64, torch.int32):
+            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            raise MaskError(
+                f"{name} must hold int64 token ids, got {got}. Turn a boolean mask into ids with "
+                "mask.nonzero() per sample."
+            )
+        if mask.ndim != 2 or mask.shape[0] != batch or mask.shape[1] < 1:
+            raise MaskError(
+                f"{name} must hold tensors [B={batch}, n >= 1], got {list(mask.shape)}. One row of "
+                "ids per clip; repeat a shared row with ids.expand(B, -1)."
+            )
+        if may_read_values(mask):
+            low, high = int(mask.min()), int(mask.max())
+            limit = num_tokens if num_tokens is not None else high + 1
+            if low < 0 or high >= limit:
+                allowed = f"[0, {num_tokens})" if num_tokens is not None else ">= 0"
+                raise MaskError(
+                    f"{name} holds ids from {low} to {high}; this clip allows {allowed} "
+                    "(id = (t * h + row) * w + column on the token grid)."
+                )
+    return [mask.long() for mask in masks]
+
+
+def check_mask_pairs(context: list[Tensor], target: list[Tensor]) -> None:
+    """Refuse mask lists that cannot be paired and stacked on the batch axis.
+
+    Raises:
+        MaskError: different numbers of masks, or different lengths among them.
+    """
+    if len(context) != len(target):
+        raise MaskError(
+            f"Got {len(context)} context masks and {len(target)} target masks; mask j of one list "
+            "belongs to mask j of the other."
+        )
+    for name, masks in (("context_mask", context), ("target_mask", target)):
+        lengths = [mask.shape[1] for mask in masks]
+        if len(set(lengths)) > 1:
+            raise MaskError(
+                f"{name} holds masks of {lengths} ids; the results are joined on the batch axis, "
+                "so all must be as long. Call the model once per mask otherwise."
+            )
+
+
+def check_class_labels(labels: Tensor, *, num_labels: int) -> None:
+    """Refuse class ids outside [0, num_labels), except -100, which is ignored by the loss.
+
+    Raises:
+        LabelError: the ids that are out of range.
+    """
+    if not may_read_values(labels):
+        return
+    wrong = (labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_labels))
+    if wrong.any():
+        raise LabelError(
+            f"labels hold {sorted(set(labels[wrong].tolist()))[:5]}; this model has {num_labels} "
+            f"classes, allowed are 0 to {num_labels - 1} (and {IGNORED_LABEL} to ignore a clip)."
+        )

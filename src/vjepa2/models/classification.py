@@ -1,0 +1,137 @@
+"""`VJEPA2ForVideoClassification`: encoder, attentive pooler, linear head (arXiv:2506.09985, 4)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vjepa2.errors import LabelError, check_option_names
+from vjepa2.models.checks import IGNORED_LABEL, check_class_labels, check_pixels
+from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.models.encoder import attention_of
+from vjepa2.models.outputs import ImageClassifierOutput
+from vjepa2.models.pretrained import PretrainedModel
+from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.nn.init import init_weights
+from vjepa2.nn.pooler import AttentivePooler
+
+FORWARD_OPTIONS = ("labels", "output_hidden_states", "output_attentions", "return_dict")
+
+
+class VJEPA2ForVideoClassification(PretrainedModel):
+    """Scores of clips for the classes in `config.id2label`."""
+
+    def __init__(self, config: VJEPA2Config) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.vjepa2 = VJEPA2Model(config)
+        self.pooler = AttentivePooler(
+            config.hidden_size,
+            config.pooler_heads,
+            num_layers=config.num_pooler_layers,
+            activation=config.hidden_act,
+            layer_norm_eps=config.pooler_eps,
+            dropout=config.attention_dropout,
+        )
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        init_weights(self.pooler, std=config.initializer_range)
+        init_weights(self.classifier, std=config.initializer_range)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The patch embedding."""
+        return self.vjepa2.get_input_embeddings()
+
+    def forward(
+        self,
+        pixel_values_videos: Tensor,
+        labels: Tensor | None = None,
+        *,
+        output_hidden_states: bool | list[int] | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        **unknown: Any,
+    ) -> ImageClassifierOutput | tuple[Any, ...]:
+        """Score clips; with labels, also the loss.
+
+        Args:
+            pixel_values_videos: [B, T, C, H, W] normalised pixels (the processor's output).
+            labels: see `classification_loss`.
+            output_hidden_states, output_attentions: of the encoder, see `VJEPA2Encoder.forward`.
+            return_dict: False returns a plain tuple. Default: the configuration's.
+
+        Raises:
+            ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
+            LabelError: the labels do not fit the classes.
+            UnknownOptionError: an argument does not exist.
+        """
+        check_option_names("VJEPA2ForVideoClassification.forward", unknown, FORWARD_OPTIONS)
+        check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
+        config = self.config
+        levels = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        weights = config.output_attentions if output_attentions is None else output_attentions
+
+        encoded = self.vjepa2.encoder(
+            pixel_values_videos, output_hidden_states=levels, output_attentions=weights
+        )
+        pooled = self.pooler(encoded.last_hidden_state, attention_of(config))
+        logits = self.classifier(pooled)
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels, problem_type=config.problem_type)
+        output = ImageClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+        as_dict = config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
+
+
+def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | None) -> Tensor:
+    """Loss of a classifier; the kind follows from the labels unless it is named.
+
+    Args:
+        logits: [B, classes].
+        labels: one class: [B] or [B, 1] numbers, mean squared error ("regression"). Several
+            classes, integers [B] or [B, 1]: cross entropy ("single_label_classification"),
+            -100 ignores a clip. Several classes, floats [B, classes] in [0, 1]: binary cross
+            entropy per class ("multi_label_classification").
+        problem_type: one of the names above, or None. Nothing is written to the configuration.
+
+    Raises:
+        LabelError: labels of a shape, type or range that does not fit.
+    """
+    batch, num_labels = logits.shape
+    kind = problem_type or _kind_of(labels, num_labels)
+    shapes: dict[str, list[list[int]]] = {
+        "regression": [[batch], [batch, 1]] if num_labels == 1 else [[batch, num_labels]],
+        "single_label_classification": [[batch], [batch, 1]],
+        "multi_label_classification": [[batch, num_labels]],
+    }
+    if list(labels.shape) not in shapes[kind]:
+        allowed = " or ".join(str(shape) for shape in shapes[kind])
+        raise LabelError(
+            f"labels for {kind} must be {allowed}, got {list(labels.shape)} {labels.dtype}. "
+            "Integer labels name one class per clip; float labels score every class."
+        )
+    if kind == "regression":
+        return F.mse_loss(logits.view_as(labels), labels.to(logits.dtype))
+    if kind == "multi_label_classification":
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    if labels.is_floating_point():
+        raise LabelError(
+            f"labels for single_label_classification must be integers, got {labels.dtype}. "
+            "Use labels.long()."
+        )
+    check_class_labels(labels, num_labels=num_labels)
+    return F.cross_entropy(logits, labels.view(batch).long(), ignore_index=IGNORED_LABEL)
+
+
+def _kind_of(labels: Tensor, num_labels: int) -> str:
+    if num_labels == 1:
+        return "regression"
+    if labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        return "single_label_classification"
+    return "multi_label_classification"

@@ -1,0 +1,125 @@
+"""The V-JEPA 2 encoder: a clip to one token per tubelet (arXiv:2506.09985, section 2.1)."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.models.outputs import BaseModelOutput, select_levels
+from vjepa2.nn.attention import AttentionImplementation
+from vjepa2.nn.block import Block, run_blocks
+from vjepa2.nn.patch_embed import PatchEmbed3D
+from vjepa2.nn.rope import tables_for
+from vjepa2.shapes import TokenGrid
+
+
+def attention_of(config: VJEPA2Config) -> AttentionImplementation:
+    """The attention implementation chosen in the configuration; "sdpa" when none is."""
+    return cast(AttentionImplementation, config._attn_implementation or "sdpa")
+
+
+def make_blocks(
+    config: VJEPA2Config, *, dim: int, num_heads: int, depth: int, mlp_ratio: float
+) -> nn.ModuleList:
+    """Blocks of one stack; stochastic depth grows linearly to `drop_path_rate` at the last."""
+    return nn.ModuleList(
+        Block(
+            dim,
+            num_heads,
+            mlp_ratio=mlp_ratio,
+            activation=config.hidden_act,
+            qkv_bias=config.qkv_bias,
+            layer_norm_eps=config.layer_norm_eps,
+            attention_dropout=config.attention_probs_dropout_prob,
+            drop_path=config.drop_path_rate * index / max(1, depth - 1),
+        )
+        for index in range(depth)
+    )
+
+
+class VJEPA2Embeddings(nn.Module):
+    """Holds the patch embedding under its published name."""
+
+    def __init__(self, config: VJEPA2Config) -> None:
+        super().__init__()
+        self.patch_embeddings = PatchEmbed3D(
+            config.in_chans,
+            config.hidden_size,
+            patch_size=config.patch_size,
+            tubelet_size=config.tubelet_size,
+        )
+
+    def forward(self, pixels: Tensor, keep_ids: Tensor | None = None) -> Tensor:
+        """See `PatchEmbed3D.forward`; pixels are cast to the weights' element type."""
+        weight = self.patch_embeddings.proj.weight
+        return cast(Tensor, self.patch_embeddings(pixels.to(weight.dtype), keep_ids))
+
+
+class VJEPA2Encoder(nn.Module):
+    """Clip to tokens. Works at any frame count, resolution and aspect ratio."""
+
+    def __init__(self, config: VJEPA2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.embeddings = VJEPA2Embeddings(config)
+        self.layer = make_blocks(
+            config,
+            dim=config.hidden_size,
+            num_heads=config.num_attention_heads,
+            depth=config.num_hidden_layers,
+            mlp_ratio=config.mlp_ratio,
+        )
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def grid(self, pixel_values_videos: Tensor) -> TokenGrid:
+        """Token grid (t, h, w) of clips [B, T, C, H, W]."""
+        _, T, _, H, W = pixel_values_videos.shape
+        return self.embeddings.patch_embeddings.grid(T, H, W)
+
+    def forward(
+        self,
+        pixel_values_videos: Tensor,
+        keep_ids: Tensor | None = None,
+        *,
+        output_hidden_states: bool | list[int] = False,
+        output_attentions: bool = False,
+    ) -> BaseModelOutput:
+        """Encode clips.
+
+        Args:
+            pixel_values_videos: [B, T, C, H, W] normalised pixels, any T, H, W of at least one
+                tubelet. Trailing frames and border pixels that fill no tubelet are not used; a
+                clip shorter than a tubelet has its last frame repeated.
+            keep_ids: [B, K] int64 token ids to encode; all others are dropped *before* the
+                blocks, so they cost nothing and nothing of them is seen (the masked forward of
+                pretraining). None encodes every token.
+            output_hidden_states: True for all levels, or the list of levels to keep; level 0 is
+                the embedding, level i the output of block i, before the final norm.
+            output_attentions: return attention weights. The fused kernels keep none, so this
+                call computes attention written out, whatever the implementation.
+
+        Returns:
+            `last_hidden_state` [B, N, D], or [B, K, D] with `keep_ids`.
+        """
+        grid = self.grid(pixel_values_videos)
+        tokens = self.embeddings(pixel_values_videos, keep_ids)
+        ids = keep_ids
+        if ids is None:
+            ids = torch.arange(grid.num_tokens, device=tokens.device)[None]
+        rotary = tables_for(tokens, ids, grid, head_dim=self.config.head_dim)
+        stack = run_blocks(
+            self.layer,
+            tokens,
+            rotary,
+            implementation=attention_of(self.config),
+            recompute=self.gradient_checkpointing and self.training,
+            keep_levels=output_hidden_states is not False,
+            keep_weights=output_attentions,
+        )
+        return BaseModelOutput(
+            last_hidden_state=self.layernorm(stack.tokens),
+            hidden_states=select_levels(stack.levels, output_hidden_states),
+            attentions=tuple(stack.weights) if output_attentions else None,
+        )

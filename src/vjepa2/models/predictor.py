@@ -1,0 +1,145 @@
+"""The masked predictor: features of hidden tokens from visible ones (arXiv:2506.09985, 2.1)."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.models.encoder import attention_of, make_blocks
+from vjepa2.models.outputs import BaseModelOutput, select_levels
+from vjepa2.nn.block import run_blocks
+from vjepa2.nn.init import MaskTokens
+from vjepa2.nn.rope import tables_for
+from vjepa2.shapes import TokenGrid
+
+
+def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Pick tokens [B, N, D] by ids [B, K]; returns [B, K, D]."""
+    return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+class VJEPA2PredictorEmbeddings(MaskTokens):
+    """Maps context tokens to the predictor's width and stands mask tokens in for the targets."""
+
+    def __init__(self, config: VJEPA2Config) -> None:
+        super().__init__()
+        self.zero_init_mask_tokens = config.pred_zero_init_mask_tokens
+        self.predictor_embeddings = nn.Linear(config.hidden_size, config.pred_hidden_size)
+        self.mask_tokens = nn.Parameter(
+            torch.empty(config.pred_num_mask_tokens, 1, 1, config.pred_hidden_size)
+        )
+
+    def forward(self, context: Tensor, *, num_targets: int, mask_index: int) -> Tensor:
+        """Join [B, K, D] context and M mask tokens to [B, K + M, P]."""
+        embedded = self.predictor_embeddings(context)
+        mask_token = self.mask_tokens[mask_index % self.mask_tokens.shape[0]]
+        targets = mask_token.expand(context.shape[0], num_targets, -1)
+        return torch.cat([embedded, targets.to(embedded.dtype)], dim=1)
+
+
+class VJEPA2Predictor(nn.Module):
+    """Predict encoder features at target positions from encoder tokens at context positions."""
+
+    def __init__(self, config: VJEPA2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.embeddings = VJEPA2PredictorEmbeddings(config)
+        self.layer = make_blocks(
+            config,
+            dim=config.pred_hidden_size,
+            num_heads=config.pred_num_attention_heads,
+            depth=config.pred_num_hidden_layers,
+            mlp_ratio=config.pred_mlp_ratio,
+        )
+        self.layernorm = nn.LayerNorm(config.pred_hidden_size, eps=config.layer_norm_eps)
+        self.proj = nn.Linear(config.pred_hidden_size, config.hidden_size)
+
+    def forward(
+        self,
+        encoder_hidden_states: Tensor,
+        context_mask: list[Tensor],
+        target_mask: list[Tensor],
+        *,
+        grid: TokenGrid | None = None,
+        mask_index: int = 1,
+        output_hidden_states: bool | list[int] = False,
+        output_attentions: bool = False,
+    ) -> BaseModelOutput:
+        """Predict from encoder tokens of whole clips.
+
+        Args:
+            encoder_hidden_states: [B, N, D] tokens of all positions.
+            context_mask: one [B, K] id tensor per mask; what the predictor sees.
+            target_mask: one [B, M] id tensor per mask; what it predicts. Ids of N and more lie
+                after the clip (anticipation).
+            grid: token grid of the clip. None takes the square grid of `config.crop_size`, for
+                callers of the port's interface, which has no such argument.
+            mask_index, output_hidden_states, output_attentions: see `predict`.
+
+        Returns:
+            `last_hidden_state` [B * masks, M, D]: the results per mask pair joined on the batch.
+        """
+        if grid is None:
+            side = self.config.crop_size // self.config.patch_size
+            grid = TokenGrid(encoder_hidden_states.shape[1] // side**2, side, side)
+        context = [gather_tokens(encoder_hidden_states, ids) for ids in context_mask]
+        return self.predict(
+            torch.cat(context),
+            torch.cat(context_mask),
+            torch.cat(target_mask),
+            grid=grid,
+            mask_index=mask_index,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+
+    def predict(
+        self,
+        context: Tensor,
+        context_ids: Tensor,
+        target_ids: Tensor,
+        *,
+        grid: TokenGrid,
+        mask_index: int,
+        output_hidden_states: bool | list[int] = False,
+        output_attentions: bool = False,
+    ) -> BaseModelOutput:
+        """Predict from context tokens alone.
+
+        Context and targets are joined, never sorted: attention does not depend on the order of
+        tokens once their positions are given.
+
+        Args:
+            context: [B, K, D] encoder tokens.
+            context_ids: [B, K] their ids on `grid`.
+            target_ids: [B, M] ids to predict.
+            mask_index: which mask token stands in for the targets, modulo their number. The
+                released weights have only token 0 trained, while published inference uses token 1
+                (still zero): 1 equals the port, 0 what the predictor was trained with.
+            output_hidden_states, output_attentions: as for the encoder; levels hold the context
+                tokens first, then the targets.
+
+        Returns:
+            `last_hidden_state` [B, M, D], in the order of `target_ids`.
+        """
+        num_context, num_targets = context_ids.shape[1], target_ids.shape[1]
+        tokens = self.embeddings(context, num_targets=num_targets, mask_index=mask_index)
+        ids = torch.cat([context_ids, target_ids], dim=1)
+        rotary = tables_for(tokens, ids, grid, head_dim=self.config.pred_head_dim)
+        stack = run_blocks(
+            self.layer,
+            tokens,
+            rotary,
+            implementation=attention_of(self.config),
+            recompute=self.gradient_checkpointing and self.training,
+            keep_levels=output_hidden_states is not False,
+            keep_weights=output_attentions,
+        )
+        targets = self.layernorm(stack.tokens[:, num_context:])
+        return BaseModelOutput(
+            last_hidden_state=cast(Tensor, self.proj(targets)),
+            hidden_states=select_levels(stack.levels, output_hidden_states),
+            attentions=tuple(stack.weights) if output_attentions else None,
+        )

@@ -1,0 +1,1 @@
+"""Layers: rotary positions, attention, blocks, patch embedding, pooler, initialisation."""

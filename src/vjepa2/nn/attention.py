@@ -1,0 +1,145 @@
+"""Attention: one function that attends, and the modules that project to queries, keys, values.
+
+Parameter names are those of the Hugging Face port: `query/key/value/proj` in the encoder and the
+predictor, `q_proj/k_proj/v_proj/out_proj` in the pooler.
+"""
+
+from typing import Literal, NamedTuple, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vjepa2.nn.rope import RotaryTables, apply_rotary
+
+AttentionImplementation = Literal["sdpa", "eager"]
+ATTENTION_IMPLEMENTATIONS: tuple[str, ...] = get_args(AttentionImplementation)
+
+
+class Attended(NamedTuple):
+    """What attention gives back; `weights` [B, G, N, N'] only where they were asked for."""
+
+    values: Float[Tensor, "B N D"]
+    weights: Float[Tensor, "B G N N2"] | None
+
+
+def attend(
+    query: Float[Tensor, "B N G Dh"],
+    key: Float[Tensor, "B N2 G Dh"],
+    value: Float[Tensor, "B N2 G Dh"],
+    *,
+    implementation: AttentionImplementation,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> Attended:
+    """Scaled dot-product attention, every query to every key, scale `Dh ** -0.5`.
+
+    Args:
+        implementation: "sdpa" calls PyTorch's fused kernel; "eager" writes the softmax out, in
+            float32 at least, and is what `need_weights` uses in either case: the fused kernels
+            keep no weights.
+        dropout: probability of dropping an attention weight; 0 outside training.
+        need_weights: also return the weights.
+    """
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    if implementation == "sdpa" and not need_weights:
+        out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return Attended(out.transpose(1, 2).flatten(2), None)
+    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    at_least_float32 = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(dim=-1, dtype=at_least_float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout)
+    out = (weights @ value).transpose(1, 2).flatten(2)
+    return Attended(out, weights if need_weights else None)
+
+
+class RotaryAttention(nn.Module):
+    """Self-attention with rotary positions; the attention of encoder and predictor."""
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query = nn.Linear(dim, dim, bias=qkv_bias)
+        self.key = nn.Linear(dim, dim, bias=qkv_bias)
+        self.value = nn.Linear(dim, dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        rotary: RotaryTables,
+        *,
+        implementation: AttentionImplementation,
+        need_weights: bool = False,
+    ) -> Attended:
+        """Attend among all N tokens; `rotary` holds their positions."""
+        heads = (self.num_heads, -1)
+        query = apply_rotary(self.query(x).unflatten(-1, heads), rotary)
+        key = apply_rotary(self.key(x).unflatten(-1, heads), rotary)
+        attended = attend(
+            query,
+            key,
+            self.value(x).unflatten(-1, heads),
+            implementation=implementation,
+            dropout=self.dropout if self.training else 0.0,
+            need_weights=need_weights,
+        )
+        return Attended(self.proj(attended.values), attended.weights)
+
+
+class PoolerSelfAttention(nn.Module):
+    """Self-attention without positions (V-JEPA 2's attentive probe, appendix)."""
+
+    def __init__(self, dim: int, num_heads: int, *, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Float[Tensor, "B N D"], *, implementation: AttentionImplementation
+    ) -> Float[Tensor, "B N D"]:
+        """Attend among all N tokens."""
+        heads = (self.num_heads, -1)
+        attended = attend(
+            self.q_proj(x).unflatten(-1, heads),
+            self.k_proj(x).unflatten(-1, heads),
+            self.v_proj(x).unflatten(-1, heads),
+            implementation=implementation,
+            dropout=self.dropout if self.training else 0.0,
+        )
+        return cast(Tensor, self.out_proj(attended.values))
+
+
+class PoolerCrossAttention(nn.Module):
+    """Learned queries attend to tokens. Has no output projection, as the published probe."""
+
+    def __init__(self, dim: int, num_heads: int, *, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B Q D"],
+        tokens: Float[Tensor, "B N D"],
+        *,
+        implementation: AttentionImplementation,
+    ) -> Float[Tensor, "B Q D"]:
+        """Every query attends to all N tokens."""
+        heads = (self.num_heads, -1)
+        return attend(
+            self.q_proj(queries).unflatten(-1, heads),
+            self.k_proj(tokens).unflatten(-1, heads),
+            self.v_proj(tokens).unflatten(-1, heads),
+            implementation=implementation,
+            dropout=self.dropout if self.training else 0.0,
+        ).values

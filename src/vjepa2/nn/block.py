@@ -1,0 +1,122 @@
+"""Pre-norm transformer block of encoder and predictor, and stochastic depth."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vjepa2.nn.attention import AttentionImplementation, RotaryAttention
+from vjepa2.nn.mlp import MLP
+from vjepa2.nn.rope import RotaryTables
+
+
+class DropPath(nn.Module):
+    """Drop a whole residual branch per sample in training, and rescale the kept ones."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Return `x` unchanged outside training."""
+        if not self.training or self.probability == 0.0:
+            return x
+        kept = 1.0 - self.probability
+        mask = torch.empty(x.shape[0], 1, 1, dtype=x.dtype, device=x.device).bernoulli_(kept)
+        return x * mask / kept
+
+    def extra_repr(self) -> str:
+        """Shown by `print(model)`."""
+        return f"probability={self.probability}"
+
+
+class BlockOutput(NamedTuple):
+    """Tokens after the block; attention weights [B, G, N, N] only where asked for."""
+
+    tokens: Float[Tensor, "B N D"]
+    weights: Float[Tensor, "B G N N"] | None
+
+
+class StackOutput(NamedTuple):
+    """Tokens after the last block, what went in and out of every block, and the weights."""
+
+    tokens: Float[Tensor, "B N D"]
+    levels: list[Float[Tensor, "B N D"]]
+    weights: list[Float[Tensor, "B G N N"]]
+
+
+class Block(nn.Module):
+    """`x + Attention(LN(x))`, then `x + MLP(LN(x))` (V-JEPA 2, section 2.1)."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        mlp_ratio: float,
+        activation: str,
+        qkv_bias: bool,
+        layer_norm_eps: float,
+        attention_dropout: float,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=layer_norm_eps)
+        self.attention = RotaryAttention(
+            dim, num_heads, qkv_bias=qkv_bias, dropout=attention_dropout
+        )
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim, eps=layer_norm_eps)
+        self.mlp = MLP(dim, ratio=mlp_ratio, activation=activation)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        rotary: RotaryTables,
+        implementation: AttentionImplementation = "sdpa",
+        need_weights: bool = False,
+    ) -> BlockOutput:
+        """Mix the tokens once; `rotary` holds their positions."""
+        attended = self.attention(
+            self.norm1(x), rotary, implementation=implementation, need_weights=need_weights
+        )
+        x = x + self.drop_path(attended.values)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return BlockOutput(x, attended.weights)
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module],
+    tokens: Float[Tensor, "B N D"],
+    rotary: RotaryTables,
+    *,
+    implementation: AttentionImplementation,
+    recompute: bool,
+    keep_levels: bool,
+    keep_weights: bool,
+) -> StackOutput:
+    """Run a stack of blocks that share one set of rotary tables.
+
+    Args:
+        recompute: keep no activations inside a block and compute them again in the backward pass.
+        keep_levels: return the input and the output of every block (num_blocks + 1 tensors).
+        keep_weights: return every block's attention weights.
+    """
+    levels = [tokens] if keep_levels else []
+    weights = []
+    for block in blocks:
+        if recompute:
+            output = checkpoint(
+                block, tokens, rotary, implementation, keep_weights, use_reentrant=False
+            )
+        else:
+            output = block(tokens, rotary, implementation, keep_weights)
+        tokens = output.tokens
+        if keep_levels:
+            levels.append(tokens)
+        if keep_weights:
+            weights.append(output.weights)
+    return StackOutput(tokens, levels, weights)

@@ -1,0 +1,125 @@
+"""Rotary position embedding over three axes: time, height, width (V-JEPA 2, section 2.1).
+
+A head of width Dh is cut into [time | height | width | rest]; each axis takes
+`2 * (Dh // 3 // 2)` channels, the rest is not rotated. Channel pair k of an axis turns by
+`position * 10000 ** (-k / (axis_width / 2))`. Only queries and keys are rotated.
+
+Two layouts exist and weights are tied to one of them:
+
+- "tiled" (V-JEPA 2 and 2-AC): the pairs are adjacent channels (2m, 2m+1), but the table of
+  frequencies is laid out twice in a row, so the two channels of a pair use *different*
+  frequencies. This is not a rotation (it changes norms). Compatibility: it came from a bug in
+  the published code, the released weights were trained with it and must be run with it.
+- "interleaved" (V-JEPA 2.1): both channels of a pair share one frequency; a true rotation.
+
+The tables are made once per forward, in float32, and handed to every block.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vjepa2.shapes import TokenGrid
+
+RotaryLayout = Literal["tiled", "interleaved"]
+
+BASE = 10_000.0
+
+
+class RotaryTables(NamedTuple):
+    """Factors that rotate every channel of a head: `x * cos + swap_pairs(x) * sin`.
+
+    Both are `[1 or B, N, 1, Dh]`; `sin` carries the sign of the rotation. Channels that are not
+    rotated hold cos 1 and sin 0.
+    """
+
+    cos: Float[Tensor, "B N 1 Dh"]
+    sin: Float[Tensor, "B N 1 Dh"]
+
+    def to_dtype(self, dtype: torch.dtype) -> "RotaryTables":
+        """Round both tables once to the element type the blocks compute in."""
+        return RotaryTables(self.cos.to(dtype), self.sin.to(dtype))
+
+
+def axis_width(head_dim: int) -> int:
+    """Channels of a head that each of the three axes rotates."""
+    return 2 * (head_dim // 3 // 2)
+
+
+def token_positions(
+    token_ids: Int[Tensor, "... N"], grid: TokenGrid
+) -> tuple[Int[Tensor, "... N"], Int[Tensor, "... N"], Int[Tensor, "... N"]]:
+    """Split token ids into (time, row, column) on a grid with `grid.h` rows, `grid.w` columns.
+
+    Ids beyond the grid's last time step are allowed: they lie in the future of the clip.
+    """
+    time = torch.div(token_ids, grid.tokens_per_step, rounding_mode="floor")
+    within = token_ids - time * grid.tokens_per_step
+    row = torch.div(within, grid.w, rounding_mode="floor")
+    return time, row, within - row * grid.w
+
+
+def rotary_tables(
+    token_ids: Int[Tensor, "B N"],
+    grid: TokenGrid,
+    *,
+    head_dim: int,
+    layout: RotaryLayout = "tiled",
+    dtype: torch.dtype = torch.float32,
+) -> RotaryTables:
+    """Make the rotation factors for exactly the tokens in use.
+
+    Args:
+        token_ids: flat ids on `grid`, one row for all samples (B = 1) or one row each.
+        grid: token grid of the *input*, not of a configuration.
+        head_dim: width Dh of an attention head.
+        layout: see the module docstring.
+        dtype: element type of the angles; float32, or float64 for a float64 model.
+    """
+    device = token_ids.device
+    width = axis_width(head_dim)
+    half = width // 2
+    order = torch.arange(width, device=device)
+    pair = order % half if layout == "tiled" else order // 2
+    # The same expression and order of operations as the published code: bit-equal angles.
+    frequency = 1.0 / BASE ** (pair.to(dtype) / (width / 2.0))  # [axis_width]
+
+    positions = torch.stack(token_positions(token_ids, grid), dim=-1).to(dtype)  # [B, N, 3]
+    angles = (positions[..., None] * frequency).flatten(-2)  # [B, N, 3 * axis_width]
+    unrotated = head_dim - 3 * width
+    angles = torch.nn.functional.pad(angles, (0, unrotated))
+    # y[2m] = x[2m] cos - x[2m+1] sin;  y[2m+1] = x[2m+1] cos + x[2m] sin
+    sign = 1.0 - 2.0 * ((torch.arange(head_dim, device=device) + 1) % 2).to(dtype)
+    return RotaryTables(angles.cos()[:, :, None], (angles.sin() * sign)[:, :, None])
+
+
+def apply_rotary(
+    x: Float[Tensor, "B N G Dh"], tables: RotaryTables
+) -> Float[Tensor, "B N G Dh"]:
+    """Rotate queries or keys. The tables must have the element type of `x`."""
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x * tables.cos, swapped, tables.sin)
+
+
+def compute_dtype(tokens: Tensor) -> torch.dtype:
+    """Element type the blocks will compute in: autocast's where it is on, else that of `tokens`."""
+    device_type = tokens.device.type
+    if torch.is_autocast_enabled(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return tokens.dtype
+
+
+def tables_for(
+    tokens: Float[Tensor, "B N D"],
+    token_ids: Int[Tensor, "B2 N"],
+    grid: TokenGrid,
+    *,
+    head_dim: int,
+    layout: RotaryLayout = "tiled",
+) -> RotaryTables:
+    """Rotary tables for one forward: angles in float32 or better, rounded once for the blocks."""
+    angles = torch.promote_types(tokens.dtype, torch.float32)
+    tables = rotary_tables(token_ids, grid, head_dim=head_dim, layout=layout, dtype=angles)
+    return tables.to_dtype(compute_dtype(tokens))
