@@ -142,6 +142,8 @@ class VJEPA2Config(_Fields):
         attn_implementation: str | None = None
         name_or_path: str = ""
         torch_dtype: str | torch.dtype | None = None
+        _attn_implementation: str | None = None
+        _name_or_path: str = ""
 
     def __init__(self, **values: Any) -> None:
         check_option_names(type(self).__name__, values, {*FIELDS, *ALIASES})
