@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from vjepa2.errors import ConfigError, check_choice, check_option_names
 from vjepa2.models.configuration import ATTENTION_IMPLEMENTATIONS, VJEPA2Config
@@ -53,6 +54,7 @@ class PretrainedModel(nn.Module):
         if config._attn_implementation is None:
             config._attn_implementation = "sdpa"
         self.config = config
+        self._grads_hook: RemovableHandle | None = None
 
     @classmethod
     def from_config(
@@ -121,7 +123,7 @@ class PretrainedModel(nn.Module):
     def _set_gradient_checkpointing(self, value: bool) -> None:
         for part in self.modules():
             if hasattr(part, "gradient_checkpointing"):
-                part.gradient_checkpointing = value
+                vars(part)["gradient_checkpointing"] = value
 
     def get_input_embeddings(self) -> nn.Module:
         """The module that turns pixels into tokens."""
@@ -129,12 +131,12 @@ class PretrainedModel(nn.Module):
 
     def enable_input_require_grads(self) -> None:
         """Let gradients reach the tokens although the embedding is frozen (adapters need it)."""
-        if getattr(self, "_grads_hook", None) is None:
+        if self._grads_hook is None:
             self._grads_hook = self.get_input_embeddings().register_forward_hook(_require_grad)
 
     def disable_input_require_grads(self) -> None:
         """Undo `enable_input_require_grads`."""
-        if getattr(self, "_grads_hook", None) is not None:
+        if self._grads_hook is not None:
             self._grads_hook.remove()
             self._grads_hook = None
 
