@@ -1,0 +1,1 @@
+"""Published files: finding them, reading and writing weights, and fitting them to a network."""
