@@ -6,7 +6,7 @@ fields that are None are absent from keys, iteration and tuples.
 
 import dataclasses
 from collections import OrderedDict
-from typing import Any, cast
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -18,6 +18,8 @@ class ModelOutput(OrderedDict[str, Any]):
     `out.name`, `out["name"]`, `out[0]`, `out[:2]` and `out.to_tuple()` all see the same values;
     positions and slices count only the fields that are present.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -34,10 +36,11 @@ class ModelOutput(OrderedDict[str, Any]):
         )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(cast(Any, self)):
-            value = getattr(self, field.name)
+        # The class attribute, not `dataclasses.fields(self)`: Dynamo can trace only the former.
+        for name in type(self).__dataclass_fields__:
+            value = getattr(self, name)
             if value is not None:
-                OrderedDict.__setitem__(self, field.name, value)
+                OrderedDict.__setitem__(self, name, value)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):

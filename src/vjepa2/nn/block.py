@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vjepa2.nn.attention import AttentionImplementation, RotaryAttention
-from vjepa2.nn.mlp import MLP
+from vjepa2.nn.mlp import MLP, add_mlp
 from vjepa2.nn.rope import RotaryTables
 
 
@@ -84,7 +84,10 @@ class Block(nn.Module):
             self.norm1(x), rotary, implementation=implementation, need_weights=need_weights
         )
         x = x + self.drop_path(attended.values)
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        if self.training:
+            x = x + self.drop_path(self.mlp(self.norm2(x)))
+        else:
+            x = add_mlp(x, self.norm2, self.mlp)
         return BlockOutput(x, attended.weights)
 
 

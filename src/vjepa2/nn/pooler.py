@@ -15,7 +15,7 @@ from vjepa2.nn.attention import (
     PoolerCrossAttention,
     PoolerSelfAttention,
 )
-from vjepa2.nn.mlp import MLP
+from vjepa2.nn.mlp import MLP, add_mlp
 
 # The published probe always widens by four, whatever the encoder's own ratio is.
 POOLER_MLP_RATIO = 4.0
@@ -38,7 +38,7 @@ class PoolerSelfAttentionLayer(nn.Module):
     ) -> Float[Tensor, "B N D"]:
         """Mix the tokens once."""
         x = x + self.self_attn(self.layer_norm1(x), implementation=implementation)
-        return cast(Tensor, x + self.mlp(self.layer_norm2(x)))
+        return add_mlp(x, self.layer_norm2, self.mlp)
 
 
 class PoolerCrossAttentionLayer(nn.Module):
@@ -62,7 +62,7 @@ class PoolerCrossAttentionLayer(nn.Module):
         """Return one vector per query."""
         gathered = self.cross_attn(queries, self.layer_norm1(tokens), implementation=implementation)
         queries = queries + gathered
-        return cast(Tensor, queries + self.mlp(self.layer_norm2(queries)))
+        return add_mlp(queries, self.layer_norm2, self.mlp)
 
 
 class AttentivePooler(nn.Module):

@@ -29,14 +29,15 @@ BASE = 10_000.0
 
 
 class RotaryTables(NamedTuple):
-    """Factors that rotate every channel of a head: `x * cos + swap_pairs(x) * sin`.
+    """Factors that rotate the channels of a head: `x * cos + swap_pairs(x) * sin`.
 
-    Both are `[1 or B, N, 1, Dh]`; `sin` carries the sign of the rotation. Channels that are not
-    rotated hold cos 1 and sin 0.
+    `cos` covers the whole head and is 1 where nothing rotates; `sin` covers only the rotated
+    channels, which come first, and carries the sign of the rotation. B is 1 where all samples
+    share their positions.
     """
 
     cos: Float[Tensor, "B N 1 Dh"]
-    sin: Float[Tensor, "B N 1 Dh"]
+    sin: Float[Tensor, "B N 1 Rotated"]
 
     def to_dtype(self, dtype: torch.dtype) -> "RotaryTables":
         """Round both tables once to the element type the blocks compute in."""
@@ -87,20 +88,22 @@ def rotary_tables(
     frequency = 1.0 / BASE ** (pair.to(dtype) / (width / 2.0))  # [axis_width]
 
     positions = torch.stack(token_positions(token_ids, grid), dim=-1).to(dtype)  # [B, N, 3]
-    angles = (positions[..., None] * frequency).flatten(-2)  # [B, N, 3 * axis_width]
-    unrotated = head_dim - 3 * width
-    angles = torch.nn.functional.pad(angles, (0, unrotated))
+    angles = (positions[..., None] * frequency).flatten(-2)[:, :, None]  # [B, N, 1, 3 * width]
     # y[2m] = x[2m] cos - x[2m+1] sin;  y[2m+1] = x[2m+1] cos + x[2m] sin
-    sign = 1.0 - 2.0 * ((torch.arange(head_dim, device=device) + 1) % 2).to(dtype)
-    return RotaryTables(angles.cos()[:, :, None], (angles.sin() * sign)[:, :, None])
+    sign = (order % 2 * 2 - 1).to(dtype).repeat(3)
+    cos = torch.nn.functional.pad(angles.cos(), (0, head_dim - 3 * width), value=1.0)
+    return RotaryTables(cos, angles.sin() * sign)
 
 
 def apply_rotary(
     x: Float[Tensor, "B N G Dh"], tables: RotaryTables
 ) -> Float[Tensor, "B N G Dh"]:
     """Rotate queries or keys. The tables must have the element type of `x`."""
-    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return torch.addcmul(x * tables.cos, swapped, tables.sin)
+    num_rotated = tables.sin.shape[-1]
+    swapped = x[..., :num_rotated].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    rotated = x * tables.cos
+    rotated[..., :num_rotated].addcmul_(swapped, tables.sin)
+    return rotated
 
 
 def compute_dtype(tokens: Tensor) -> torch.dtype:
