@@ -108,7 +108,26 @@ class CheckpointFormatError(WeightsError):
 
 
 class CheckpointMismatchError(WeightsError):
-    """Tensors are missing, unexpected or of another shape; all of them are listed."""
+    """Tensors are missing, unexpected or of another shape; the attributes list all of them.
+
+    Attributes:
+        missing: names that the network needs and the checkpoint lacks, sorted.
+        unexpected: names that the checkpoint holds and the network has no place for, sorted.
+        mismatched: (name, what the file holds, what the network needs), sorted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: Iterable[str] = (),
+        unexpected: Iterable[str] = (),
+        mismatched: Iterable[tuple[str, str, str]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.missing = sorted(missing)
+        self.unexpected = sorted(unexpected)
+        self.mismatched = sorted(mismatched)
 
 
 class UnsafeCheckpointError(WeightsError):
@@ -122,11 +141,12 @@ class OutputError(VJEPAError, OSError):
 class MissingExtraError(VJEPAError, ImportError):
     """An optional package is needed; the message holds the install line."""
 
-    def __init__(self, package: str, *, extra: str, needed_for: str, reason: str = "") -> None:
+    def __init__(self, package: str, *, extra: str = "", needed_for: str, reason: str = "") -> None:
         detail = f" ({reason})" if reason else ""
+        install = f"'vjepa2[{extra}]'" if extra else package
         super().__init__(
             f"{needed_for} needs the package {package!r}, which cannot be imported{detail}. "
-            f"Install it with: pip install 'vjepa2[{extra}]'"
+            f"Install it with: pip install {install}"
         )
 
 

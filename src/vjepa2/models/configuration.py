@@ -11,17 +11,13 @@ written back: published files carry some (`use_SiLU`, `is_causal`, ...).
 """
 
 import copy
-import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import torch
 
-from vjepa2.errors import CheckpointFormatError, ConfigError, check_choice, check_option_names
-from vjepa2.files import atomic_path
+from vjepa2.errors import ConfigError, check_choice, check_option_names
 from vjepa2.models.config_fields import (
     checked_value,
     default_labels,
@@ -29,8 +25,8 @@ from vjepa2.models.config_fields import (
     inverse,
     refuse_misspelled,
 )
+from vjepa2.models.config_file import ConfigFile
 
-CONFIG_NAME = "config.json"
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
 FORMAT_VERSION = "5.23.0"
 """Release of `transformers` whose `config.json` this module writes."""
@@ -40,7 +36,7 @@ MIN_HEAD_WIDTH = 6
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
-class _Fields:
+class _Fields(ConfigFile):
     """Tells type checkers that the annotated names of a subclass are constructor keywords."""
 
 
@@ -288,7 +284,7 @@ class VJEPA2Config(_Fields):
         """Older name of `return_dict`."""
         return self.return_dict
 
-    # -- files ----------------------------------------------------------------------------------
+    # -- as a dictionary (`ConfigFile` turns it into a file) ------------------------------------
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -307,28 +303,20 @@ class VJEPA2Config(_Fields):
         config._assign({key: value for key, value in values.items() if key not in UNSTORED})
         return config
 
-    @classmethod
-    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a `config.json`.
+    def replaced(self, overrides: Mapping[str, Any]) -> Self:
+        """A copy with some fields replaced.
 
         Raises:
-            CheckpointFormatError: the file is not a JSON object.
-            ConfigError: a value in it is wrong; the message names the file.
+            UnknownOptionError: a name is not a field.
+            ConfigError: a value is wrong.
         """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointFormatError(
-                f"{path} is not valid JSON ({error}). Download or copy the file again."
-            ) from error
-        if not isinstance(values, dict):
-            raise CheckpointFormatError(
-                f"{path} must hold one JSON object, got {type(values).__name__}."
-            )
-        try:
-            return cls.from_dict(values)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
+        check_option_names(type(self).__name__, overrides, {*FIELDS, *ALIASES})
+        config = copy.deepcopy(self)
+        # Names of classes go last: they tell more than their number.
+        for name in sorted(overrides, key=("id2label", "label2id").__contains__):
+            setattr(config, name, overrides[name])
+        config.validate()
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """All public fields and kept keys, ready for JSON; `from_dict` reads it back."""
@@ -346,25 +334,6 @@ class VJEPA2Config(_Fields):
             for key, value in self.to_dict().items()
             if key not in WRITTEN_WHEN_SET or value != WRITTEN_WHEN_SET[key]
         }
-
-    def to_json_string(self) -> str:
-        """Text of `config.json`: sorted keys, two spaces, a newline at the end."""
-        return json.dumps(self.to_diff_dict(), indent=2, sort_keys=True) + "\n"
-
-    def to_json_file(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_json_string()` to `path`, atomically."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(self.to_json_string(), encoding="utf-8")
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `folder/config.json`.
-
-        Raises:
-            ConfigError: the fields do not fit each other.
-            OutputError: the folder cannot be written.
-        """
-        self.validate()
-        self.to_json_file(Path(folder) / CONFIG_NAME)
 
     def __iter__(self) -> Iterator[str]:
         return iter(vars(self))

@@ -1,207 +1,276 @@
-"""`PretrainedModel`: what every network of this package can do besides `forward`.
+"""`PretrainedModel`: a network's road to and from files.
 
-A plain `nn.Module` with a configuration, the switches that trainers look for (attention
-implementation, recomputation of activations), and the road to and from files: `from_pretrained`,
-`save_pretrained`, `push_to_hub`. Names, arguments and files are those of the Hugging Face port
-(`transformers` 5.23); every argument is explicit and unknown ones are refused.
+`from_pretrained`, `save_pretrained` and `push_to_hub`, with the names, arguments and files of the
+Hugging Face port (`transformers` 5.23). Every argument is explicit and unknown ones are refused.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+import inspect
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, cast
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from vjepa2.errors import ConfigError, check_choice, check_option_names
-from vjepa2.models.configuration import ATTENTION_IMPLEMENTATIONS, VJEPA2Config
-from vjepa2.nn.init import init_weights
+from vjepa2.errors import ConfigError, check_option_names
+from vjepa2.files import atomic_folder
+from vjepa2.models.config_file import CONFIG_NAME
+from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
+from vjepa2.models.network import Network
 from vjepa2.runtime import resolve_dtype
+from vjepa2.weights.hub import HubOptions, Source, open_source, upload_folder
+from vjepa2.weights.load import LoadPlan, LoadReport, load_into, stored_dtype
+from vjepa2.weights.mismatch import fold
+from vjepa2.weights.placement import Device, DeviceMap, choose_placement, dispatch
+from vjepa2.weights.read import read_checkpoint
+from vjepa2.weights.save import all_values, outdated_weights, write_weights
 
 
-class PretrainedModel(nn.Module):
+class PretrainedModel(Network):
     """Base of the models that are read from and written to checkpoints.
 
-    Subclasses take one `VJEPA2Config`, call `super().__init__(config)` first, and initialise
-    their parameters in the constructor (nothing happens there on the meta device).
-
     Attributes:
-        config: the configuration; `config._attn_implementation` is never None.
+        load_report: what `from_pretrained` did; None for a model with fresh weights.
     """
 
-    config_class: ClassVar[type[VJEPA2Config]] = VJEPA2Config
-    base_model_prefix: ClassVar[str] = "vjepa2"
-    main_input_name: ClassVar[str] = "pixel_values_videos"
-    input_modalities: ClassVar[tuple[str, ...]] = ("video",)
-    supports_gradient_checkpointing: ClassVar[bool] = True
-    # Read by accelerate: modules whose parts must stay on one device (residual connections).
-    _no_split_modules: ClassVar[tuple[str, ...]] = (
-        "Block",
-        "VJEPA2Embeddings",
-        "PoolerSelfAttentionLayer",
-        "PoolerCrossAttentionLayer",
-    )
-
-    def __init__(self, config: VJEPA2Config) -> None:
-        super().__init__()
-        if not isinstance(config, VJEPA2Config):
-            raise ConfigError(
-                f"{type(self).__name__} takes a VJEPA2Config, got {type(config).__name__}. "
-                f"To load weights use {type(self).__name__}.from_pretrained(folder_or_hub_name)."
-            )
-        config.validate()
-        if config._attn_implementation is None:
-            config._attn_implementation = "sdpa"
-        self.config = config
-        self._grads_hook: RemovableHandle | None = None
+    load_report: LoadReport | None = None
 
     @classmethod
-    def from_config(
+    def from_pretrained(
         cls,
-        config: VJEPA2Config,
+        name_or_path: str | os.PathLike[str],
         *,
+        config: VJEPA2Config | str | os.PathLike[str] | None = None,
         dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        device_map: DeviceMap | None = None,
+        max_memory: Mapping[Device, int | str] | None = None,
+        offload_folder: str | os.PathLike[str] | None = None,
         attn_implementation: str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        generator: torch.Generator | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        subfolder: str = "",
+        variant: str | None = None,
+        **config_overrides: Any,
     ) -> Self:
-        """Make a model with fresh weights from a copy of `config`.
+        """Load a model completely, in evaluation mode, or raise.
+
+        Weights are views of the memory-mapped file; they may be trained (pages are copied when
+        first written, the file never changes). `model.load_report` names every tensor that was
+        dropped, made fresh or cast.
 
         Args:
-            config: the network's numbers; not changed.
-            dtype: element type of the parameters; None means `config.dtype`, or float32.
-            attn_implementation: "sdpa" or "eager"; None keeps the configuration's choice.
+            name_or_path: folder, or `owner/name` of a hub repository (cached, mirrors by
+                HF_ENDPOINT, offline by HF_HUB_OFFLINE=1).
+            config: configuration to use in place of the stored one, or where to read it.
+            dtype: element type of the parameters; None or "auto" keeps the stored one.
+            torch_dtype: older name of `dtype`.
+            device_map: None (PyTorch's default device), a device, "auto" (best device; several
+                when the weights do not fit one), or module names to devices, "cpu" or "disk".
+                More than one device needs the extra `accelerate`.
+            max_memory: most bytes per device, for device_map="auto".
+            offload_folder: where modules on "disk" are kept if the weights are a pickle.
+            attn_implementation: "sdpa" (default) or "eager".
+            ignore_mismatched_sizes: make mis-shaped tensors fresh instead of raising.
+            output_loading_info: return (model, info); info is a dictionary with `missing_keys`,
+                `unexpected_keys`, `mismatched_keys` and `error_msgs`.
+            generator: source of fresh values, for parameters that the checkpoint lacks.
+            revision: branch, tag or commit.
+            cache_dir: folder of downloads.
+            token: access token, True for the stored one, False for none.
+            local_files_only: use only what was downloaded before.
+            subfolder: folder inside the repository or folder.
+            variant: infix of the weights file, such as "fp16".
+            config_overrides: fields of the configuration with another value (num_labels=5).
+
+        Returns:
+            The model, or (model, info).
+
+        Raises:
+            UnknownOptionError: an argument is neither listed here nor a configuration field.
+            ConfigError: a value is wrong, or devices do not exist.
+            CheckpointNotFoundError, CheckpointFormatError, UnsafeCheckpointError: see
+                `vjepa2.weights.read`.
+            CheckpointMismatchError: the weights do not fit; all differences are listed.
+            MissingExtraError: several devices without accelerate.
         """
-        own = copy.deepcopy(config)
+        allowed = {*inspect.signature(cls.from_pretrained).parameters, *FIELDS, *ALIASES}
+        check_option_names(
+            f"{cls.__name__}.from_pretrained", config_overrides, allowed - {"config_overrides"}
+        )
+        hub = HubOptions(
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            subfolder=subfolder,
+        )
+        source = open_source(name_or_path, options=hub)
+        own = _read_config(cls.config_class, source, config).replaced(config_overrides)
+        own.name_or_path = os.fspath(name_or_path)
         if attn_implementation is not None:
             own.attn_implementation = attn_implementation
-        target = dtype if dtype is not None else own.dtype
-        model = cls(own)
-        return model if target is None else model.to(resolve_dtype(target))
+        checkpoint = read_checkpoint(source, variant=variant)
+        target = _one_dtype(dtype, torch_dtype, own.dtype) or stored_dtype(checkpoint)
+        own.dtype = target
 
-    _from_config = from_config  # the port's name
+        with torch.device("meta"):
+            model = cls(own)
+        placement = choose_placement(
+            model,
+            device_map,
+            dtype=target,
+            max_memory=max_memory,
+            no_split=cls._no_split_modules,
+        )
+        plan = LoadPlan(
+            base_prefix=cls.base_model_prefix,
+            dtype=target,
+            place=placement.of,
+            replace_mismatched=ignore_mismatched_sizes,
+            make_fresh=lambda names: model.init_missing(names, generator=generator),
+        )
+        report = load_into(model, checkpoint, plan)
+        if placement.single is None:
+            dispatch(
+                model,
+                placement,
+                checkpoint,
+                stored_names=report.stored_names,
+                offload_folder=offload_folder,
+                keep_together=cls._no_split_modules,
+            )
+        elif device_map is not None:
+            vars(model)["hf_device_map"] = {"": placement.single}
+        model.load_report = report
+        model.eval()
+        if report.fresh:
+            warnings.warn(
+                f"{len(report.fresh)} parameters of {cls.__name__} are not in {source.name} and "
+                f"were made fresh: {fold(list(report.fresh))}. Train the model before you use its "
+                "predictions.",
+                stacklevel=2,
+            )
+        # The port's interface: one argument turns the result into a pair.
+        return cast(Self, (model, report.as_loading_info())) if output_loading_info else model
 
-    # -- switches ---------------------------------------------------------------------------------
-
-    def set_attn_implementation(self, name: str) -> None:
-        """Choose how attention is computed: "sdpa" (fused) or "eager" (written out).
-
-        Raises:
-            ConfigError: another name; the message lists what is available.
-        """
-        check_choice("attn_implementation", name, ATTENTION_IMPLEMENTATIONS)
-        self.config._attn_implementation = name
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        max_shard_size: str | int = "50GB",
+        variant: str | None = None,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
     ) -> None:
-        """Keep no activations inside the blocks in training; compute them again going backward.
+        """Write `config.json` and `model.safetensors` (or shards and their index).
+
+        Files appear when all of them are complete: an interrupted call leaves the folder's old
+        checkpoint intact.
 
         Args:
-            gradient_checkpointing_kwargs: what trainers pass; only `use_reentrant=False` exists.
+            folder: made if needed; files of an earlier save are replaced.
+            max_shard_size: bytes or "5GB"; larger checkpoints are split.
+            variant: infix of the weights file, such as "fp16".
+            push_to_hub: also upload, to `repo_id` or to a repository named like the folder.
+            repo_id: `owner/name` for push_to_hub.
 
         Raises:
-            ConfigError: `use_reentrant=True`, or another option.
+            OutputError: the folder cannot be written, or the upload failed.
+            ConfigError: an argument is wrong, or fields of the configuration do not fit.
         """
-        options = dict(gradient_checkpointing_kwargs or {})
-        check_option_names("gradient checkpointing", options, ["use_reentrant"])
-        if options.get("use_reentrant"):
-            raise ConfigError(
-                "use_reentrant=True is not available: blocks are recomputed without reentrance, "
-                "which gives the same gradients. Leave it out or pass use_reentrant=False."
+        if repo_id is not None and not push_to_hub:
+            raise ConfigError("repo_id has no effect without push_to_hub=True.")
+        config = copy.deepcopy(self.config)
+        config.architectures = [type(self).__name__]
+        config.dtype = self.dtype
+        with atomic_folder(folder) as partial:
+            config.save_pretrained(partial)
+            written = write_weights(
+                all_values(self),
+                partial,
+                max_shard_size=max_shard_size,
+                variant=variant,
+                num_parameters=self.num_parameters(),
             )
-        self._set_gradient_checkpointing(True)
+        for path in outdated_weights(Path(folder), written=written, variant=variant):
+            path.unlink(missing_ok=True)
+        if push_to_hub:
+            self.push_to_hub(
+                repo_id or Path(folder).name, max_shard_size=max_shard_size, variant=variant
+            )
 
-    def gradient_checkpointing_disable(self) -> None:
-        """Undo `gradient_checkpointing_enable`."""
-        self._set_gradient_checkpointing(False)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload model",
+        max_shard_size: str | int = "50GB",
+        variant: str | None = None,
+    ) -> str:
+        """Upload configuration and weights in one commit and return its address.
 
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        """Whether any part recomputes its activations."""
-        return any(getattr(part, "gradient_checkpointing", False) for part in self.modules())
+        Args:
+            repo_id: `owner/name`; made if it does not exist.
+            private: visibility of a new repository; None for the owner's default.
+            token: access token; None for the stored one.
+            revision: branch, made if needed; None for the main one.
+            commit_message: first line of the commit.
+            max_shard_size: see `save_pretrained`.
+            variant: see `save_pretrained`.
 
-    def _set_gradient_checkpointing(self, value: bool) -> None:
-        for part in self.modules():
-            if hasattr(part, "gradient_checkpointing"):
-                vars(part)["gradient_checkpointing"] = value
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The module that turns pixels into tokens."""
-        raise NotImplementedError(f"{type(self).__name__} must name its patch embedding.")
-
-    def enable_input_require_grads(self) -> None:
-        """Let gradients reach the tokens although the embedding is frozen (adapters need it)."""
-        if self._grads_hook is None:
-            self._grads_hook = self.get_input_embeddings().register_forward_hook(_require_grad)
-
-    def disable_input_require_grads(self) -> None:
-        """Undo `enable_input_require_grads`."""
-        if self._grads_hook is not None:
-            self._grads_hook.remove()
-            self._grads_hook = None
-
-    # -- facts ------------------------------------------------------------------------------------
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Element type of the parameters."""
-        return next(self.parameters()).dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the first parameter that holds values."""
-        devices = [parameter.device for parameter in self.parameters()]
-        return next((device for device in devices if device.type != "meta"), devices[0])
-
-    @property
-    def base_model(self) -> nn.Module:
-        """The encoder-predictor model inside a classifier; the model itself otherwise."""
-        base = getattr(self, self.base_model_prefix, self)
-        assert isinstance(base, nn.Module)
-        return base
-
-    def num_parameters(self, *, only_trainable: bool = False) -> int:
-        """Number of scalar parameters."""
-        return sum(
-            parameter.numel()
-            for parameter in self.parameters()
-            if parameter.requires_grad or not only_trainable
-        )
-
-    # -- weights ----------------------------------------------------------------------------------
-
-    def init_missing(
-        self, names: Iterable[str], *, generator: torch.Generator | None = None
-    ) -> None:
-        """Give fresh values to the parameters `names`, which no checkpoint holds.
-
-        Works on the largest submodules all of whose parameters are in `names`, and on the direct
-        owner of those that remain; other parameters of such an owner are touched too, so this
-        runs before stored tensors are put in place.
+        Raises:
+            OutputError: no access, no network, or HF_HUB_OFFLINE=1.
         """
-        wanted = set(names)
-        for prefix, part in _owners(self, wanted):
-            init_weights(part, std=self.config.initializer_range, generator=generator)
-            wanted -= {f"{prefix}{name}" for name, _ in part.named_parameters()}
-        assert not wanted, f"no module owns {sorted(wanted)}"
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size, variant=variant)
+            return upload_folder(
+                Path(folder),
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                commit_message=commit_message,
+            )
 
 
-def _owners(root: nn.Module, wanted: set[str]) -> list[tuple[str, nn.Module]]:
-    """Submodules to initialise, with the prefix of their parameter names."""
-    found: list[tuple[str, nn.Module]] = []
-
-    def visit(part: nn.Module, prefix: str) -> None:
-        own = {f"{prefix}{name}" for name, _ in part.named_parameters()}
-        direct = {f"{prefix}{name}" for name, _ in part.named_parameters(recurse=False)}
-        if own & wanted and (own <= wanted or direct & wanted):
-            found.append((prefix, part))
-        elif own & wanted:
-            for name, child in part.named_children():
-                visit(child, f"{prefix}{name}.")
-
-    visit(root, "")
-    return found
+def _read_config(
+    kind: type[VJEPA2Config],
+    source: Source,
+    config: VJEPA2Config | str | os.PathLike[str] | None,
+) -> VJEPA2Config:
+    """The configuration given, or read from where it is said to be, or the stored one."""
+    if isinstance(config, VJEPA2Config):
+        return config
+    if config is None:
+        return kind.from_json_file(source.require(CONFIG_NAME))
+    if Path(config).is_file():
+        return kind.from_json_file(config)
+    return kind.from_pretrained(config)
 
 
-def _require_grad(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-    output.requires_grad_(True)
+def _one_dtype(
+    dtype: str | torch.dtype | None,
+    torch_dtype: str | torch.dtype | None,
+    stored: str | torch.dtype | None,
+) -> torch.dtype | None:
+    """The element type asked for under either name, or else the configuration's."""
+    asked = {resolve_dtype(name) for name in (dtype, torch_dtype) if name not in (None, "auto")}
+    if len(asked) > 1:
+        raise ConfigError(
+            f"dtype={dtype!r} and torch_dtype={torch_dtype!r} disagree; give only dtype."
+        )
+    if asked:
+        return asked.pop()
+    return None if stored is None else resolve_dtype(stored)

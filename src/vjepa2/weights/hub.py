@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from vjepa2.errors import CheckpointNotFoundError
+from vjepa2.errors import CheckpointNotFoundError, OutputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,6 @@ class HubSource:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import (
             EntryNotFoundError,
-            HfHubHTTPError,
-            HFValidationError,
             LocalEntryNotFoundError,
         )
 
@@ -119,7 +117,7 @@ class HubSource:
             raise CheckpointNotFoundError(self._explain(error, filename)) from error
         except EntryNotFoundError:
             return None
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
+        except http_errors() as error:
             raise CheckpointNotFoundError(self._explain(error, filename)) from error
         self._fix_commit(Path(path))
         return Path(path)
@@ -218,6 +216,50 @@ def open_source(
     if not isinstance(name_or_path, str) or _looks_like_path(text):
         _existing(path)
     return HubSource(text, options)
+
+
+def upload_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None,
+    token: str | bool | None,
+    revision: str | None,
+    commit_message: str,
+) -> str:
+    """Upload the files of `folder` in one commit; the repository and branch are made if needed.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        OutputError: no access, no network, or offline mode.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token, library_name="vjepa2")
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
+        )
+    except http_errors() as error:
+        raise OutputError(
+            f"Cannot upload to {repo_id!r} at {_endpoint()}: {_first_line(error)} Log in with "
+            "`hf auth login` or pass token=; the name is written owner/name."
+        ) from error
+    return str(commit.commit_url)
+
+
+def http_errors() -> tuple[type[Exception], ...]:
+    """What a request may raise, with the HTTP library's own errors (`huggingface_hub` extends them,
+    and which library it is depends on its version)."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    library_errors = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
+    return (*library_errors, HFValidationError, OSError)
 
 
 def _looks_like_path(text: str) -> bool:

@@ -1,0 +1,111 @@
+"""`config.json` on disk: reading it from a folder or hub repository, and writing it.
+
+`ConfigFile` is the half of `VJEPA2Config` that deals with files; the fields are in the other half.
+"""
+
+import abc
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from vjepa2.errors import CheckpointFormatError, ConfigError
+from vjepa2.files import atomic_path
+from vjepa2.weights.hub import HubOptions, open_source
+
+CONFIG_NAME = "config.json"
+
+
+class ConfigFile(abc.ABC):
+    """Reads and writes `config.json`; a subclass knows the fields."""
+
+    name_or_path: str
+
+    @classmethod
+    @abc.abstractmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a configuration from the content of the file."""
+
+    @abc.abstractmethod
+    def replaced(self, overrides: Mapping[str, Any]) -> Self:
+        """A copy with some fields replaced."""
+
+    @abc.abstractmethod
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What the file holds."""
+
+    @abc.abstractmethod
+    def validate(self) -> None:
+        """Raise `ConfigError` when fields do not fit each other."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        subfolder: str = "",
+        **overrides: Any,
+    ) -> Self:
+        """Read `config.json` of a folder or hub repository; `overrides` replace its fields.
+
+        Raises:
+            UnknownOptionError: an override is not a field.
+            CheckpointNotFoundError, CheckpointFormatError, ConfigError: see `from_json_file`.
+        """
+        hub = HubOptions(
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            subfolder=subfolder,
+        )
+        config = cls.from_json_file(open_source(name_or_path, options=hub).require(CONFIG_NAME))
+        config.name_or_path = os.fspath(name_or_path)
+        return config.replaced(overrides)
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a `config.json`.
+
+        Raises:
+            CheckpointFormatError: the file is not a JSON object.
+            ConfigError: a value in it is wrong; the message names the file.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointFormatError(
+                f"{path} is not valid JSON ({error}). Download or copy the file again."
+            ) from error
+        if not isinstance(values, dict):
+            raise CheckpointFormatError(
+                f"{path} must hold one JSON object, got {type(values).__name__}."
+            )
+        try:
+            return cls.from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def to_json_string(self) -> str:
+        """Text of `config.json`: sorted keys, two spaces, a newline at the end."""
+        return json.dumps(self.to_diff_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_json_string()` to `path`, atomically."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.to_json_string(), encoding="utf-8")
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `folder/config.json`.
+
+        Raises:
+            ConfigError: the fields do not fit each other.
+            OutputError: the folder cannot be written.
+        """
+        self.validate()
+        self.to_json_file(Path(folder) / CONFIG_NAME)

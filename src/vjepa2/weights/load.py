@@ -1,0 +1,211 @@
+"""Put the tensors of a checkpoint into a network: completely, or not at all.
+
+The network is built on the meta device (no memory, no random numbers) and every parameter is then
+replaced by the stored tensor itself, a view of the memory-mapped file. So there is no second copy
+of the weights, and loading takes the time of opening the file. Only a change of element type or
+device makes new memory.
+
+A head that is there in only one of the two is the one difference that has a meaning: a base model
+takes the base part of a classifier, and a classifier on a base checkpoint starts with a fresh
+head. Every other difference is a `CheckpointMismatchError`. `LoadReport` names everything that
+was dropped, made fresh or cast, and why.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vjepa2.weights.mismatch import Differences, fold
+from vjepa2.weights.read import Checkpoint
+
+HEADS = ("pooler.", "classifier.")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What happened to every tensor that was not simply put in place.
+
+    Attributes:
+        files: files that were read.
+        loaded: number of parameters that hold stored values.
+        dropped: stored name to the reason why it has no place in this network.
+        fresh: parameter name to the reason why it holds new random values.
+        cast: parameter name to `"float32 -> float16"`.
+        mismatched: (name, shape in the file, shape in the network) of replaced tensors.
+        stored_names: parameter name to its name in the file.
+    """
+
+    files: tuple[Path, ...] = ()
+    loaded: int = 0
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    fresh: Mapping[str, str] = field(default_factory=dict)
+    cast: Mapping[str, str] = field(default_factory=dict)
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    stored_names: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def as_loading_info(self) -> dict[str, Any]:
+        """The dictionary that `from_pretrained(output_loading_info=True)` of the port returns."""
+        replaced = {name for name, _, _ in self.mismatched}
+        return {
+            "missing_keys": set(self.fresh) - replaced,
+            "unexpected_keys": set(self.dropped),
+            "mismatched_keys": set(self.mismatched),
+            "error_msgs": [],
+        }
+
+    def __str__(self) -> str:
+        parts = [f"{self.loaded} tensors from {', '.join(path.name for path in self.files)}"]
+        for word, names in (("dropped", self.dropped), ("fresh", self.fresh), ("cast", self.cast)):
+            if names:
+                parts.append(f"{len(names)} {word}: {fold(list(names))}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """What differs between a file and a network, and what may be done about it.
+
+    Attributes:
+        base_prefix: name of the base model inside a network with a head ("vjepa2").
+        dtype: element type of the parameters; None keeps the stored ones.
+        place: device of a parameter, by its name.
+        replace_mismatched: make mis-shaped tensors fresh instead of refusing them.
+        make_fresh: called with the names of parameters that need new values.
+    """
+
+    base_prefix: str
+    make_fresh: Callable[[set[str]], None]
+    dtype: torch.dtype | None = None
+    place: Callable[[str], torch.device] = lambda name: torch.device("cpu")
+    replace_mismatched: bool = False
+
+
+def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> LoadReport:
+    """Fill a network that was built on the meta device.
+
+    Args:
+        network: all its parameters are replaced.
+        checkpoint: from `read_checkpoint`.
+        plan: see `LoadPlan`.
+
+    Returns:
+        What was dropped, made fresh and cast.
+
+    Raises:
+        CheckpointMismatchError: tensors are missing, unexpected, mis-shaped or not of a floating
+            type; the message names the likely cause.
+    """
+    assert not list(network.buffers()), "buffers would stay on the meta device"
+    needed = network.state_dict(keep_vars=True)
+    stored_names, dropped = _rename(network, needed, checkpoint.tensors, plan.base_prefix)
+    found = {name: checkpoint.tensors[stored] for name, stored in stored_names.items()}
+    fresh = _fresh_head(network, needed, found, plan.base_prefix)
+    diff = Differences(
+        needed=needed,
+        found=found,
+        missing=sorted(set(needed) - set(found) - set(fresh)),
+        unexpected=sorted(set(found) - set(needed)),
+        mismatched=sorted(
+            name
+            for name, tensor in found.items()
+            if name in needed and not _same_kind(tensor, needed[name])
+        ),
+    )
+    if plan.replace_mismatched:
+        for name, got, wanted in map(diff.describe, diff.mismatched):
+            fresh[name] = f"the file has {got}, the network needs {wanted}"
+    if diff.unexpected or diff.missing or set(diff.mismatched) - set(fresh):
+        where = ", ".join(str(path) for path in checkpoint.paths[:3])
+        raise diff.error(network=type(network).__name__, where=where)
+
+    cast = _assign(network, {name: found.get(name) for name in needed}, fresh=fresh, plan=plan)
+    return LoadReport(
+        files=checkpoint.paths,
+        loaded=len(needed) - len(fresh),
+        dropped=dropped,
+        fresh=fresh,
+        cast=cast,
+        mismatched=tuple(
+            (name, tuple(found[name].shape), tuple(needed[name].shape)) for name in diff.mismatched
+        ),
+    )
+
+
+def stored_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
+    """Element type of the first floating tensor of a checkpoint."""
+    return next((t.dtype for t in checkpoint.tensors.values() if t.dtype in FLOATS), None)
+
+
+def _rename(
+    network: nn.Module,
+    needed: Mapping[str, Tensor],
+    stored: Mapping[str, Tensor],
+    base_prefix: str,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The network's name to the stored name; and stored names that belong to a head it lacks."""
+    dotted = f"{base_prefix}."
+    has_head = hasattr(network, base_prefix)
+    names: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    from_head = not has_head and any(name.startswith(dotted) for name in stored)
+    for name in stored:
+        # Names that fit nowhere keep their stored form, so that the message shows it.
+        other = f"{dotted}{name}" if has_head else name.removeprefix(dotted)
+        if from_head and name.startswith(HEADS):
+            dropped[name] = f"part of a head; {type(network).__name__} has none"
+        elif other in needed and other not in stored:
+            names[other] = name
+        else:
+            names[name] = name
+    return names, dropped
+
+
+def _fresh_head(
+    network: nn.Module, needed: Mapping[str, Tensor], found: Mapping[str, Tensor], base_prefix: str
+) -> dict[str, str]:
+    """Parameters of a head that the checkpoint of a base model cannot have, with the reason."""
+    head = [name for name in needed if not name.startswith(f"{base_prefix}.")]
+    if not hasattr(network, base_prefix) or any(name in found for name in head):
+        return {}
+    return dict.fromkeys(head, "the checkpoint is a base model without a head")
+
+
+def _same_kind(found: Tensor, needed: Tensor) -> bool:
+    return found.shape == needed.shape and found.dtype in FLOATS
+
+
+def _assign(
+    network: nn.Module, found: dict[str, Tensor | None], *, fresh: Mapping[str, str], plan: LoadPlan
+) -> dict[str, str]:
+    """Put every tensor in place; returns the casts."""
+    owners = dict(network.named_modules())
+    for name in fresh:
+        owner, leaf = owners[name.rpartition(".")[0]], name.rpartition(".")[2]
+        old = owner._parameters[leaf]
+        assert old is not None
+        empty = torch.empty(old.shape, dtype=plan.dtype or old.dtype, device="cpu")
+        owner._parameters[leaf] = nn.Parameter(empty, requires_grad=old.requires_grad)
+    if fresh:
+        plan.make_fresh(set(fresh))
+    cast = {}
+    for name, tensor in found.items():
+        prefix, _, leaf = name.rpartition(".")
+        owner = owners[prefix]
+        old = owner._parameters[leaf]
+        assert old is not None
+        value = old.detach() if name in fresh or tensor is None else tensor
+        dtype = plan.dtype or value.dtype
+        if value.dtype != dtype:
+            cast[name] = f"{_name(value.dtype)} -> {_name(dtype)}"
+        placed = value.to(device=plan.place(name), dtype=dtype)
+        owner._parameters[leaf] = nn.Parameter(placed, requires_grad=old.requires_grad)
+    return cast
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
