@@ -1,0 +1,131 @@
+"""Walk through the decoded frames of an open video, from the start or from a keyframe.
+
+This is the only place that feeds packets to a decoder. It remembers which packets were damaged, so
+that no picture that leans on them is handed out as if it were right.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from vjepa2.video.container import OpenVideo, import_av
+from vjepa2.video.frame_table import NO_TIME
+
+if TYPE_CHECKING:
+    import av
+
+
+class FrameCursor:
+    """Decoded frames in the order they are shown.
+
+    Attributes:
+        video: the open file.
+        last_ticks: pts of the frame that `next_frame` gave last, None at the beginning.
+        fed_ticks: greatest pts that went into the decoder, None at the beginning.
+        num_given: frames given since the beginning; means nothing after `seek`.
+        bad_packets: dts (`NO_TIME` if unknown) of each packet that could not be decoded, and why.
+        bad_frames: pts of each frame that the decoder marked as damaged, and why.
+        is_doubtful: True from a damage on, until the next keyframe comes out.
+    """
+
+    def __init__(self, video: OpenVideo) -> None:
+        self.video = video
+        self.bad_packets: dict[int, str] = {}
+        self.bad_frames: dict[int, str] = {}
+        self._start(None)
+
+    def _start(self, first: "av.Packet[Any] | None") -> None:
+        self.last_ticks: int | None = None
+        self.fed_ticks: int | None = None
+        self.num_given = 0
+        self.is_doubtful = False
+        self._held: av.VideoFrame | None = None
+        self._frames = self._decoded(first)
+
+    def next_frame(self) -> "av.VideoFrame | None":
+        """Return the next frame, or None at the end."""
+        frame, self._held = self._held, None
+        if frame is None:
+            frame = next(self._frames, None)
+        if frame is not None:
+            self.num_given += 1
+            self.last_ticks = frame.pts
+        return frame
+
+    def hold(self, frame: "av.VideoFrame") -> None:
+        """Give `frame` again at the next call of `next_frame`."""
+        self._held = frame
+        self.num_given -= 1
+        self.last_ticks = None if frame.pts is None else frame.pts - 1
+
+    def seek(self, *, pts: int, dts: int) -> bool:
+        """Go to the keyframe with these time stamps; False if this file does not allow it.
+
+        Formats take the target for a pts (Matroska) or a dts (MPEG-TS), so both are tried, and
+        the packet found there is looked at: decoding must start on a keyframe shown no later.
+        """
+        av = import_av()
+        for target in dict.fromkeys((pts, dts)):
+            try:
+                self.video.container.seek(target, stream=self.video.stream, backward=True)
+                packet = next(
+                    (p for p in self.video.container.demux(self.video.stream) if p.size), None
+                )
+            except (av.error.FFmpegError, OSError, OverflowError):
+                continue
+            if packet is None or packet.pts is None or not packet.is_keyframe:
+                continue
+            if packet.pts <= pts:
+                self._start(packet)
+                return True
+        return False
+
+    def _packets(self, first: "av.Packet[Any] | None") -> "Iterator[av.Packet[Any]]":
+        if first is not None:
+            yield first
+        av = import_av()
+        try:
+            for packet in self.video.container.demux(self.video.stream):
+                if packet.size:
+                    yield packet
+        except (av.error.FFmpegError, OSError) as error:
+            self._add_damage(None, f"the file cannot be read further ({error})")
+
+    def _decoded(self, first: "av.Packet[Any] | None") -> "Iterator[av.VideoFrame]":
+        av = import_av()
+        for packet in self._packets(first):
+            if packet.is_corrupt:
+                self._add_damage(packet.dts, "its data is incomplete")
+                continue
+            if packet.pts is not None:
+                self.fed_ticks = max(packet.pts, self.fed_ticks or packet.pts)
+            try:
+                frames = packet.decode()
+            except (av.error.FFmpegError, ValueError) as error:
+                self._add_damage(packet.dts, _reason(error))
+                continue
+            yield from self._marked(frames)
+        try:
+            frames = self.video.stream.codec_context.decode(None)
+        except (av.error.FFmpegError, ValueError) as error:
+            self._add_damage(None, _reason(error))
+            return
+        yield from self._marked(frames)
+
+    def _marked(self, frames: "list[av.VideoFrame]") -> "Iterator[av.VideoFrame]":
+        for frame in frames:
+            if frame.is_corrupt:
+                # Its own dts is not known here: decoders report that of the packet fed last.
+                if frame.pts is not None:
+                    self.bad_frames[frame.pts] = "the decoder had to guess parts of the picture"
+                self.is_doubtful = True
+            elif frame.key_frame:
+                self.is_doubtful = False
+            yield frame
+
+    def _add_damage(self, dts: int | None, why: str) -> None:
+        self.bad_packets[NO_TIME if dts is None else dts] = why
+        self.is_doubtful = True
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

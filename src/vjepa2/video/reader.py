@@ -1,0 +1,280 @@
+"""Open a video and take frames from it, by number or by time.
+
+`VideoReader` has the methods of torchcodec's `VideoDecoder`, so code written for that runs with
+the class renamed. Frame numbers are exact: number i is the i-th picture that decoding the whole
+file would give, for every container and codec. Taking frames costs the memory of those frames plus
+a constant, however long the video is.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Literal, Protocol, Self, overload
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vjepa2.errors import (
+    ConfigError,
+    InputError,
+    VideoTooLargeError,
+    check_choice,
+)
+from vjepa2.video.frame_table import FrameTable
+from vjepa2.video.frames import Frame, Frames
+from vjepa2.video.limits import ReadLimits
+from vjepa2.video.pyav_decoder import PyAVDecoder
+from vjepa2.video.sources import VideoSource, open_source
+from vjepa2.video.stream_metadata import VideoStreamMetadata
+
+NUM_CHANNELS = 3
+
+
+class FrameDecoder(Protocol):
+    """What a backend does: know the frames of one video and decode chosen ones."""
+
+    @property
+    def table(self) -> FrameTable:
+        """Number and times of the frames."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a returned frame."""
+        ...
+
+    def metadata(self) -> VideoStreamMetadata:
+        """Facts of the video."""
+        ...
+
+    def decode(self, indices: list[int]) -> UInt8[Tensor, "T C H W"]:
+        """Return the frames with these numbers, in this order."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+class VideoReader:
+    """Frames of one video.
+
+    Args:
+        source: path of a video or of a still image, http(s) URL, bytes, or open binary file.
+        limits: of pixels, bytes and seconds; see `ReadLimits`.
+        on_damage: "error" raises `VideoDecodeError` when a damaged frame is asked for, or the
+            file is cut off; "skip" decodes the whole file once and leaves out what is damaged,
+            so that numbers count readable frames only (their times stay true).
+        num_ffmpeg_threads: decoder threads, 0 for one per processor. Take 1 where several
+            readers run side by side.
+
+    Raises:
+        VideoError: a subclass says what is wrong: see `vjepa2.errors`.
+
+    A reader is for one thread and one process: open it where it is used.
+    """
+
+    def __init__(
+        self,
+        source: VideoSource,
+        *,
+        limits: ReadLimits | None = None,
+        on_damage: Literal["error", "skip"] = "error",
+        num_ffmpeg_threads: int = 0,
+    ) -> None:
+        check_choice("on_damage", on_damage, ("error", "skip"))
+        if num_ffmpeg_threads < 0:
+            raise ConfigError(f"num_ffmpeg_threads must be 0 or more, got {num_ffmpeg_threads}.")
+        self._limits = limits or ReadLimits()
+        self._name = str(source) if isinstance(source, str | os.PathLike) else "the video"
+        self._decoder: FrameDecoder = PyAVDecoder(
+            open_source(source, limits=self._limits),
+            limits=self._limits,
+            threads=num_ffmpeg_threads,
+            skip_damage=on_damage == "skip",
+        )
+        self._metadata: VideoStreamMetadata | None = None
+
+    # ---- the video as a whole --------------------------------------------------------------
+
+    @property
+    def metadata(self) -> VideoStreamMetadata:
+        """Facts of the video; found on first use."""
+        if self._metadata is None:
+            self._metadata = self._decoder.metadata()
+        return self._metadata
+
+    @property
+    def pts_seconds(self) -> Tensor:
+        """float64 [num_frames]: when each frame of the video appears, in seconds."""
+        return torch.from_numpy(self._decoder.table.pts_seconds.copy())
+
+    def __len__(self) -> int:
+        return len(self._decoder.table)
+
+    def close(self) -> None:
+        """Free the decoder and the file; the reader cannot be used afterwards."""
+        self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ---- by number -------------------------------------------------------------------------
+
+    def get_frame_at(self, index: int) -> Frame:
+        """Return one frame.
+
+        Args:
+            index: -len <= index < len; negative ones count from the end.
+
+        Raises:
+            InputError: no such frame, or not an integer.
+            VideoDecodeError: the frame is damaged.
+        """
+        return self.get_frames_at([index])[0]
+
+    def get_frames_at(self, indices: Iterable[int] | Tensor) -> Frames:
+        """Return frames by number, in the order asked for; numbers may repeat.
+
+        Args:
+            indices: integers, as a list, range, int array or int tensor; -len <= index < len.
+
+        Raises:
+            InputError: no such frame, or not an integer.
+            VideoTooLargeError: more bytes than `limits.max_output_bytes`.
+            VideoDecodeError: a frame is damaged.
+        """
+        return self._take(self._checked(indices))
+
+    def get_frames_in_range(self, start: int, stop: int, step: int = 1) -> Frames:
+        """Return frames start, start + step, ... below `stop`; ends are cut as in a list's slice.
+
+        Raises:
+            InputError: `step` is not above 0, or a number is not an integer.
+        """
+        for name, value in (("start", start), ("stop", stop), ("step", step)):
+            _check_integer(value, name=name)
+        if step < 1:
+            raise InputError(f"step must be 1 or more, got {step}.")
+        return self._take(list(range(*slice(start, stop, step).indices(len(self)))))
+
+    @overload
+    def __getitem__(self, key: int) -> UInt8[Tensor, "C H W"]: ...
+    @overload
+    def __getitem__(self, key: slice) -> UInt8[Tensor, "T C H W"]: ...
+    def __getitem__(self, key: int | slice) -> Tensor:
+        """Return pixels only: uint8 [C, H, W] for a number, [T, C, H, W] for a slice."""
+        if isinstance(key, slice):
+            return self._take(list(range(*key.indices(len(self))))).data
+        _check_integer(key, name="index")
+        if not -len(self) <= key < len(self):
+            raise IndexError(self._no_such_frame(key))  # ends `for frame in reader`
+        return self.get_frames_at([key]).data[0]
+
+    def __iter__(self) -> Iterator[UInt8[Tensor, "C H W"]]:
+        for index in range(len(self)):
+            yield self[index]
+
+    # ---- by time ---------------------------------------------------------------------------
+
+    def get_frame_played_at(self, seconds: float) -> Frame:
+        """Return the frame on the screen at a time: the last with pts_seconds <= `seconds`.
+
+        Args:
+            seconds: on the file's own clock, begin_stream_seconds <= seconds <
+                end_stream_seconds.
+
+        Raises:
+            InputError: no frame is on the screen then.
+        """
+        return self.get_frames_played_at([seconds])[0]
+
+    def get_frames_played_at(self, seconds: Iterable[float] | Tensor) -> Frames:
+        """Return the frames on the screen at several times, in the order asked for."""
+        times = np.asarray(
+            seconds if isinstance(seconds, Tensor) else list(seconds), dtype=np.float64
+        ).reshape(-1)
+        table = self._decoder.table
+        begin, end = float(table.pts_seconds[0]), table.end_seconds
+        for time in times:
+            if not begin <= time < end:
+                raise InputError(
+                    f"No frame of {self._name} is on the screen at {time:g} s: it plays from "
+                    f"{begin:g} s up to (not including) {end:g} s. Its clock starts at {begin:g}."
+                )
+        indices = np.searchsorted(table.pts_seconds, times, side="right") - 1
+        return self._take(indices.tolist())
+
+    def get_frames_played_in_range(self, start_seconds: float, stop_seconds: float) -> Frames:
+        """Return the frames on the screen at any time in [start_seconds, stop_seconds).
+
+        Args:
+            start_seconds, stop_seconds: begin_stream_seconds <= start <= stop <=
+                end_stream_seconds. Equal ones give no frames.
+
+        Raises:
+            InputError: the range is reversed or leaves the video.
+        """
+        table = self._decoder.table
+        begin, end = float(table.pts_seconds[0]), table.end_seconds
+        if not begin <= start_seconds <= stop_seconds <= end:
+            raise InputError(
+                f"start_seconds <= stop_seconds must lie within {begin:g} and {end:g} s, the time "
+                f"that {self._name} plays; got {start_seconds:g} and {stop_seconds:g}."
+            )
+        if start_seconds == stop_seconds:
+            return self._take([])
+        first = int(np.searchsorted(table.pts_seconds, start_seconds, side="right")) - 1
+        stop = int(np.searchsorted(table.pts_seconds, stop_seconds, side="left"))
+        return self._take(list(range(first, stop)))
+
+    # ---- inside ----------------------------------------------------------------------------
+
+    def _take(self, indices: list[int]) -> Frames:
+        height, width = self._decoder.size
+        size_bytes = len(indices) * height * width * NUM_CHANNELS
+        if size_bytes > self._limits.max_output_bytes:
+            raise VideoTooLargeError(
+                f"{len(indices)} frames of {width}x{height} are {size_bytes} bytes, more than "
+                f"max_output_bytes = {self._limits.max_output_bytes}. Ask for fewer frames at a "
+                "time, or raise ReadLimits.max_output_bytes."
+            )
+        table = self._decoder.table
+        at = np.array(indices, dtype=np.int64)
+        return Frames(
+            data=self._decoder.decode(indices),
+            pts_seconds=torch.from_numpy(table.pts_seconds[at]),
+            duration_seconds=torch.from_numpy(table.duration_seconds[at]),
+        )
+
+    def _checked(self, indices: Iterable[int] | Tensor) -> list[int]:
+        if isinstance(indices, Tensor | np.ndarray):
+            indices = indices.reshape(-1).tolist()
+        checked = []
+        for index in indices:
+            _check_integer(index, name="a frame index")
+            if not -len(self) <= index < len(self):
+                raise InputError(self._no_such_frame(index))
+            checked.append(int(index) % len(self))
+        return checked
+
+    def _no_such_frame(self, index: int) -> str:
+        return (
+            f"{self._name} has no frame {index}: its {len(self)} frames have the numbers 0 to "
+            f"{len(self) - 1} (or -{len(self)} to -1 from the end)."
+        )
+
+
+def _check_integer(value: object, *, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} must be an integer, got {value!r} ({type(value).__name__}).")
