@@ -17,7 +17,9 @@ def heavy_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import vjepa2", "import vjepa2.cli.main", "dir(__import__('vjepa2'))"])
+@pytest.mark.parametrize(
+    "statement", ["import vjepa2", "import vjepa2.cli.main", "dir(__import__('vjepa2'))"]
+)
 def test_quick_imports_load_nothing_heavy(statement: str) -> None:
     assert heavy_after(statement) == set()
 

@@ -59,7 +59,11 @@ def violations(own: str, text: str) -> list[str]:
     return found
 
 
-MODULES = [path for path in sorted(SOURCE.rglob("*.py")) if path.parent != SOURCE or path.stem != "__init__"]
+MODULES = [
+    path
+    for path in sorted(SOURCE.rglob("*.py"))
+    if path.parent != SOURCE or path.stem != "__init__"
+]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

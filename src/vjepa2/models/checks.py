@@ -87,7 +87,7 @@ def check_ids(name: str, masks: Any, *, batch: int, num_tokens: int | None) -> l
         )
     for mask in masks:
         if not isinstance(mask, Tensor) or mask.dtype not in (torch.int64, torch.int32):
-            got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            got = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
             raise MaskError(
                 f"{name} must hold int64 token ids, got {got}. Turn a boolean mask into ids with "
                 "mask.nonzero() per sample."

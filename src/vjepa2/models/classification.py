@@ -68,7 +68,9 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         check_option_names("VJEPA2ForVideoClassification.forward", unknown, FORWARD_OPTIONS)
         check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
         config = self.config
-        levels = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        levels = (
+            config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
         weights = config.output_attentions if output_attentions is None else output_attentions
 
         encoded = self.vjepa2.encoder(

@@ -160,4 +160,3 @@ __all__ = [
     "VJEPA2WithMaskedInputPredictorOutput",
     "select_levels",
 ]
-

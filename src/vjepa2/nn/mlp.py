@@ -59,10 +59,10 @@ def add_mlp(x: Float[Tensor, "B N D"], norm: nn.LayerNorm, mlp: MLP) -> Float[Te
         and not mlp._forward_hooks
     )
     if not may_overwrite:  # asked first, so that a compiler sees no condition on the shape
-        return x + mlp(norm(x))
+        return torch.add(x, mlp(norm(x)))
     wide_bytes = x.shape[:-1].numel() * mlp.fc1.out_features * x.element_size()
     if wide_bytes <= PIECE_BYTES or not x.is_contiguous():
-        return x + mlp(norm(x))
+        return torch.add(x, mlp(norm(x)))
     tokens = x.flatten(0, -2)
     num_pieces = -(-wide_bytes // PIECE_BYTES)
     for piece in tokens.split(-(-tokens.shape[0] // num_pieces)):

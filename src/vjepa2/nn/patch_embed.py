@@ -69,4 +69,3 @@ class PatchEmbed3D(nn.Module):
         if keep_ids is not None:
             patches = patches.gather(1, keep_ids[..., None].expand(-1, -1, patches.shape[-1]))
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
-

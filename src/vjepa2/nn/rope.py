@@ -95,9 +95,7 @@ def rotary_tables(
     return RotaryTables(cos, angles.sin() * sign)
 
 
-def apply_rotary(
-    x: Float[Tensor, "B N G Dh"], tables: RotaryTables
-) -> Float[Tensor, "B N G Dh"]:
+def apply_rotary(x: Float[Tensor, "B N G Dh"], tables: RotaryTables) -> Float[Tensor, "B N G Dh"]:
     """Rotate queries or keys. The tables must have the element type of `x`."""
     num_rotated = tables.sin.shape[-1]
     swapped = x[..., :num_rotated].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
