@@ -155,7 +155,7 @@ class PretrainedModel(Network):
         if report.fresh:
             warnings.warn(
                 f"{len(report.fresh)} parameters of {cls.__name__} are not in {source.name} and "
-                f"were made fresh: {fold(list(report.fresh))}. Train the model before you use its "
+                f"were made fresh: {fold(report.fresh)}. Train the model before you use its "
                 "predictions.",
                 stacklevel=2,
             )

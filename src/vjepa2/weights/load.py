@@ -62,7 +62,7 @@ class LoadReport:
         parts = [f"{self.loaded} tensors from {', '.join(path.name for path in self.files)}"]
         for word, names in (("dropped", self.dropped), ("fresh", self.fresh), ("cast", self.cast)):
             if names:
-                parts.append(f"{len(names)} {word}: {fold(list(names))}")
+                parts.append(f"{len(names)} {word}: {fold(names)}")
         return "; ".join(parts)
 
 
@@ -133,6 +133,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Loa
         mismatched=tuple(
             (name, tuple(found[name].shape), tuple(needed[name].shape)) for name in diff.mismatched
         ),
+        stored_names={name: stored_names[name] for name in needed if name not in fresh},
     )
 
 

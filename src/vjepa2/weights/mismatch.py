@@ -4,14 +4,15 @@ Long lists are folded (`encoder.layer.*.norm1.bias (24)`); the exception keeps a
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from vjepa2.errors import CheckpointMismatchError
 
-SHOWN_GROUPS = 8
+SHOWN_GROUPS = 6
 _LAYER = re.compile(r"^(?P<stack>.*\blayers?|.*_layers)\.(?P<index>\d+)\.")
 _FOREIGN: dict[str, str] = {
     r"lora_[AB]\b|lora_embedding": (
@@ -108,17 +109,33 @@ class Differences:
         return "another architecture, or a file that was changed by hand"
 
 
-def fold(names: list[str]) -> str:
-    """Names with their layer numbers folded together, at most `SHOWN_GROUPS` of them."""
+def fold(names: Iterable[str]) -> str:
+    """Names in at most `SHOWN_GROUPS` groups: the finest that fit, from full names to prefixes."""
+    ordered = sorted(names)
+    deepest = max((name.count(".") for name in ordered), default=0)
+    keys: list[Callable[[str], str]] = [
+        lambda name: name,
+        lambda name: re.sub(r"\.\d+\.", ".*.", name),
+        *(partial(_prefix, depth=depth) for depth in range(deepest, 0, -1)),
+    ]
     groups: dict[str, list[str]] = {}
-    for name in sorted(names):
-        groups.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
+    for key in keys:
+        groups = {}
+        for name in ordered:
+            groups.setdefault(key(name), []).append(name)
+        if len(groups) <= SHOWN_GROUPS:
+            break
     shown = [
         members[0] if len(members) == 1 else f"{pattern} ({len(members)})"
         for pattern, members in list(groups.items())[:SHOWN_GROUPS]
     ]
     rest = len(groups) - len(shown)
-    return ", ".join(shown) + (f", ... and {rest} more kinds" if rest > 0 else "")
+    return ", ".join(shown) + (f", ... and {rest} more groups" if rest > 0 else "")
+
+
+def _prefix(name: str, depth: int) -> str:
+    parts = name.split(".")
+    return ".".join(parts[:depth]) + (".*" if len(parts) > depth else "")
 
 
 def _kind(tensor: Tensor) -> str:

@@ -49,7 +49,7 @@ def write_weights(
     infix = _infix(variant)
     _check_size(max_shard_size)
     split = split_torch_state_dict_into_shards(
-        dict(tensors),
+        dict(sorted(tensors.items())),  # the port's order decides what shares a shard
         filename_pattern=f"model{infix}{{suffix}}.safetensors",
         max_shard_size=max_shard_size,
     )
@@ -86,12 +86,18 @@ def outdated_weights(folder: Path, *, written: list[str], variant: str | None) -
 
 
 def all_values(network: torch.nn.Module) -> dict[str, Tensor]:
-    """State dict with values, also where accelerate keeps them on the disk or another device."""
-    tensors: dict[str, Tensor] = network.state_dict()
-    if any(tensor.is_meta for tensor in tensors.values()):
-        from accelerate.utils.modeling import get_state_dict_offloaded_model
+    """State dict of a network whose parameters all hold values.
 
-        tensors = get_state_dict_offloaded_model(network)
+    Raises:
+        OutputError: accelerate keeps some of them elsewhere and streams them in.
+    """
+    tensors: dict[str, Tensor] = network.state_dict()
+    if away := [name for name, tensor in tensors.items() if tensor.is_meta]:
+        raise OutputError(
+            f"{len(away)} parameters, such as {away[0]!r}, are streamed from the disk or host "
+            "memory and hold no values to save. Load the model again without device_map; the "
+            "weights are memory-mapped, so this takes no more memory."
+        )
     return tensors
 
 
