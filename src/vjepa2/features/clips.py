@@ -1,0 +1,223 @@
+"""From a video to the pixels of its clips, each with the times of its frames.
+
+    source --reader--> chosen frames --processor--> pixels [1, T, C, h, w] + pts_seconds [T]
+
+A video is cut into `num_clips` stretches of equally many frames and one clip is sampled from each,
+so one clip covers the whole video. Clips are made one by one: memory holds the frames of one.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vjepa2.errors import ConfigError, VideoTooShortError, check_choice
+from vjepa2.video.frames import Frames
+from vjepa2.video.inputs import Layout, is_frames, is_reader, is_source, open_video
+from vjepa2.video.processor import VJEPA2VideoProcessor
+from vjepa2.video.reader import VideoReader
+from vjepa2.video.sampling import STRATEGIES, ClipSampling, sample_indices
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelClip:
+    """One clip, ready for a model.
+
+    Attributes:
+        pixels: [1, T, C, h, w] normalised pixels, the processor's output.
+        pts_seconds: float64 [T], when each frame appears, on the file's own clock; None for
+            arrays, which have no clock.
+        end_seconds: float64 [T], when each frame ends; None for arrays.
+    """
+
+    pixels: Float[Tensor, "1 T C h w"]
+    pts_seconds: Tensor | None
+    end_seconds: Tensor | None
+
+
+def read_sampling(sampling: str | ClipSampling, *, num_frames: int | None) -> ClipSampling:
+    """Turn `"uniform"`, `"consecutive"`, `"fps=4"` or `"stride=2"` into a `ClipSampling`.
+
+    Args:
+        sampling: the text, or a `ClipSampling`, which is returned as it is.
+        num_frames: T of the clip; None keeps the number of `ClipSampling`.
+
+    Raises:
+        ConfigError: an unknown strategy, a number where none belongs or none where one does, or
+            `num_frames` given twice.
+    """
+    if isinstance(sampling, ClipSampling):
+        if num_frames is not None and num_frames != sampling.num_frames:
+            raise ConfigError(
+                f"num_frames={num_frames} and ClipSampling(num_frames={sampling.num_frames}) "
+                "disagree. Give one of them."
+            )
+        return sampling
+    name, equals, value = sampling.partition("=")
+    check_choice("Sampling", name, STRATEGIES)
+    if bool(equals) != (name in ("fps", "stride")):
+        raise ConfigError(
+            f"Sampling {sampling!r} is not complete or has a number too many. "
+            "Allowed: uniform, consecutive, fps=NUMBER, stride=NUMBER."
+        )
+    try:
+        fps = float(value) if name == "fps" else None
+        stride = int(value) if name == "stride" else None
+    except ValueError as error:
+        raise ConfigError(f"Sampling {sampling!r}: {value!r} is not a number.") from error
+    chosen = ClipSampling(strategy=cast(Any, name), fps=fps, stride=stride)
+    return chosen if num_frames is None else replace(chosen, num_frames=num_frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Video:
+    """What sampling needs of a video, whatever form it has.
+
+    Attributes:
+        num_frames: frames of the video.
+        clock: gives (pts_seconds float64 [num_frames], end_seconds); None without a clock.
+        take: gives the frames with these numbers as the processor takes them, and their times.
+    """
+
+    num_frames: int
+    clock: Callable[[], tuple[Tensor, float]] | None
+    take: Callable[[list[int]], tuple[object, Tensor | None, Tensor | None]]
+
+
+def clips_of(
+    video: object,
+    *,
+    processor: VJEPA2VideoProcessor,
+    sampling: ClipSampling,
+    num_clips: int = 1,
+    device: torch.device | None = None,
+) -> Iterator[PixelClip]:
+    """Read, sample and process the clips of one video, one after the other.
+
+    Args:
+        video: a path, URL or bytes; an open reader; `Frames`; or an array, tensor or list of
+            frames (see `vjepa2.video.inputs`).
+        processor: makes the pixels.
+        sampling: which frames of each stretch.
+        num_clips: stretches, above 0.
+        device: where to process and leave the pixels; None where the frames are.
+
+    Raises:
+        VideoError: the video cannot be read.
+        VideoTooShortError: it has fewer frames than `num_clips`.
+        InputError: `video` is no video.
+        ConfigError: `num_clips` is below 1.
+    """
+    if num_clips < 1:
+        raise ConfigError(f"num_clips must be 1 or more, got {num_clips}.")
+    with _opened(video, layout=processor.input_data_format) as source:
+        if source.num_frames < num_clips:
+            raise VideoTooShortError(
+                f"{num_clips} clips were asked for, the video has {source.num_frames} frames. "
+                "Ask for fewer clips."
+            )
+        for number in range(num_clips):
+            indices = _indices(source, sampling, number=number, num_clips=num_clips)
+            frames, pts_seconds, end_seconds = source.take(indices)
+            batch = processor(
+                frames, return_tensors="pt", device=device, input_data_format="channels_first"
+            )
+            yield PixelClip(
+                pixels=batch["pixel_values_videos"],
+                pts_seconds=pts_seconds,
+                end_seconds=end_seconds,
+            )
+
+
+def _indices(source: _Video, sampling: ClipSampling, *, number: int, num_clips: int) -> list[int]:
+    """Frame numbers of clip `number`, sampled from its own stretch."""
+    start = source.num_frames * number // num_clips
+    stop = source.num_frames * (number + 1) // num_clips
+    pts_seconds = end_seconds = None
+    if sampling.strategy == "fps" and source.clock is not None:
+        pts_seconds, end_seconds = source.clock()
+        end_seconds = end_seconds if stop == source.num_frames else float(pts_seconds[stop])
+        pts_seconds = pts_seconds[start:stop]
+    indices = sample_indices(
+        sampling,
+        num_video_frames=stop - start,
+        pts_seconds=pts_seconds,
+        end_seconds=end_seconds,
+    )
+    return [start + index for index in indices]
+
+
+@contextlib.contextmanager
+def _opened(video: object, *, layout: Layout | None) -> Iterator[_Video]:
+    if is_source(video):
+        with VideoReader(cast(str, video)) as reader:
+            yield _from_reader(reader)
+    elif is_reader(video):
+        yield _from_reader(cast(VideoReader, video))
+    elif is_frames(video):
+        yield _from_frames(cast(Frames, video))
+    else:
+        yield _from_array(video, layout=layout)
+
+
+def _from_reader(reader: VideoReader) -> _Video:
+    def take(indices: list[int]) -> tuple[object, Tensor, Tensor]:
+        frames = reader.get_frames_at(indices)
+        return frames, frames.pts_seconds, frames.pts_seconds + frames.duration_seconds
+
+    def clock() -> tuple[Tensor, float]:
+        end_seconds = reader.metadata.end_stream_seconds
+        assert end_seconds is not None
+        return reader.pts_seconds, end_seconds
+
+    return _Video(num_frames=len(reader), clock=clock, take=take)
+
+
+def _from_frames(frames: Frames) -> _Video:
+    ends = frames.pts_seconds + frames.duration_seconds
+
+    def take(indices: list[int]) -> tuple[object, Tensor, Tensor]:
+        chosen = frames[indices]
+        return chosen, chosen.pts_seconds, ends[indices]
+
+    return _Video(
+        num_frames=len(frames), clock=lambda: (frames.pts_seconds, float(ends[-1])), take=take
+    )
+
+
+def _from_array(video: object, *, layout: Layout | None) -> _Video:
+    clip = open_video(video, layout=layout, choice=None, known=None)  # now channels come first
+
+    def take(indices: list[int]) -> tuple[object, None, None]:
+        # Frame by frame these are views, no copy.
+        return [clip.frames[index] for index in indices], None, None
+
+    return _Video(num_frames=len(clip.frames), clock=None, take=take)
+
+
+def source_name(video: object) -> str:
+    """What to call a video in results: its path or URL, else its kind."""
+    if isinstance(video, str | os.PathLike):
+        return os.fspath(video) if isinstance(video, str) else os.fsdecode(video)
+    return f"<{type(video).__name__}>"
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield `items` while a second thread makes the next one.
+
+    One item at most waits. Whatever the iterator raises is raised here, in its turn.
+    """
+    end = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vjepa2-read") as pool:
+        pending = pool.submit(next, items, end)
+        while (item := pending.result()) is not end:
+            pending = pool.submit(next, items, end)
+            yield cast(Item, item)

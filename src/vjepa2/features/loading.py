@@ -1,0 +1,131 @@
+"""A model and its processor from a name, a folder or an object, ready to be used.
+
+`motion-tiny`, the classifier shipped inside the package, is what runs when no model is named.
+"""
+
+import contextlib
+import hashlib
+import importlib.resources
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from vjepa2.errors import ConfigError
+from vjepa2.models.classification import VJEPA2ForVideoClassification
+from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.runtime import resolve_device
+from vjepa2.video.processor import VJEPA2VideoProcessor
+
+DEFAULT_MODEL = "motion-tiny"
+VALUES_PER_PARAMETER = 16
+
+Network = VJEPA2Model | VJEPA2ForVideoClassification
+ModelLike = str | os.PathLike[str] | Network
+
+
+def resolve_model(name: str | os.PathLike[str] | None) -> str:
+    """Folder of the shipped model for None and "motion-tiny"; other names as they are."""
+    if name is None or name == DEFAULT_MODEL:
+        return str(importlib.resources.files("vjepa2") / "assets" / DEFAULT_MODEL)
+    return os.fspath(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A network in a place, its processor and its name.
+
+    Attributes:
+        network: encoder with predictor, or classifier.
+        processor: makes its pixels.
+        name: hub name, folder or "motion-tiny"; the class name for an object without one.
+    """
+
+    network: Network
+    processor: VJEPA2VideoProcessor
+    name: str
+
+    @property
+    def base(self) -> VJEPA2Model:
+        """The encoder (with predictor), without a classification head."""
+        network = self.network
+        return network if isinstance(network, VJEPA2Model) else network.vjepa2
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.network.device
+
+    def weights_id(self) -> str:
+        """Sixteen digits that change when the network's weights do.
+
+        A digest of the names, shapes and a few values of every parameter: reading all of a large
+        model would take longer than many an embedding.
+        """
+        digest = hashlib.sha256()
+        for name, parameter in self.network.state_dict().items():
+            digest.update(f"{name} {list(parameter.shape)} {parameter.dtype} ".encode())
+            values = parameter.flatten()
+            step = max(1, len(values) // VALUES_PER_PARAMETER)
+            digest.update(values[::step].double().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @contextlib.contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients and no dropout inside the block; the network's mode is put back after."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.network.train(was_training)
+
+
+def load(
+    model: ModelLike | None,
+    *,
+    kind: type[Network],
+    processor: VJEPA2VideoProcessor | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> LoadedModel:
+    """Load a model, or take a loaded one, together with its processor.
+
+    Args:
+        model: hub name, folder, "motion-tiny", None for that one, or a loaded network.
+        kind: class to load; a `VJEPA2Model` reads a classifier's checkpoint too.
+        processor: None reads the one saved with the model; for a loaded network one is made for
+            its `config.crop_size`.
+        device, dtype: where to run and in which element type; None: the best device, and the
+            element type of the file.
+
+    Raises:
+        ConfigError: `device` or `dtype` for a loaded network; it stays where its owner put it.
+        WeightsError: the model cannot be loaded.
+    """
+    if isinstance(model, VJEPA2Model | VJEPA2ForVideoClassification):
+        for name, value in (("device", device), ("dtype", dtype)):
+            if value is not None:
+                raise ConfigError(
+                    f"{name}={value} was given for a network that is loaded already. Move it "
+                    f"yourself, network.to({value!r}), and leave {name} out."
+                )
+        return LoadedModel(
+            network=model,
+            processor=processor or _default_processor(model),
+            name=model.config.name_or_path or type(model).__name__,
+        )
+    folder = resolve_model(model)
+    network = kind.from_pretrained(folder, dtype=dtype, device_map=resolve_device(device))
+    return LoadedModel(
+        network=network,
+        processor=processor or VJEPA2VideoProcessor.from_pretrained(folder),
+        name=DEFAULT_MODEL if folder == resolve_model(None) else folder,
+    )
+
+
+def _default_processor(model: Network) -> VJEPA2VideoProcessor:
+    side = model.config.crop_size
+    return VJEPA2VideoProcessor(crop_size={"height": side, "width": side})
