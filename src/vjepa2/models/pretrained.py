@@ -27,6 +27,7 @@ from vjepa2.weights.mismatch import fold
 from vjepa2.weights.placement import Device, DeviceMap, choose_placement, dispatch
 from vjepa2.weights.read import read_checkpoint
 from vjepa2.weights.save import all_values, outdated_weights, write_weights
+from vjepa2.weights.skeleton import Skeleton
 
 
 class PretrainedModel(Network):
@@ -122,7 +123,7 @@ class PretrainedModel(Network):
         target = _one_dtype(dtype, torch_dtype, own.dtype) or stored_dtype(checkpoint)
         own.dtype = target
 
-        with torch.device("meta"):
+        with Skeleton():
             model = cls(own)
         placement = choose_placement(
             model,
