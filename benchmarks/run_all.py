@@ -6,7 +6,16 @@ python -m benchmarks.run_all
 import subprocess
 import sys
 
-BENCHMARKS = ("operations", "imports", "memory", "load", "preprocess", "decode", "encode")
+BENCHMARKS = (
+    "operations",
+    "imports",
+    "memory",
+    "load",
+    "preprocess",
+    "decode",
+    "profile_layer",
+    "encode",
+)
 
 
 def main() -> None:
