@@ -127,8 +127,8 @@ def open_video(
         source: the file; reading starts at its beginning.
         limits: `max_pixels` is enforced before any frame is decoded.
         threads: decoder threads, 0 for one per processor.
-        careful: no frame-parallel decoding. Slower, but an error concerns exactly the packet
-            that caused it (frame threads lose good frames near a bad one).
+        careful: no threads. Slower, but an error concerns exactly the packet that caused it
+            (frame threads lose good frames near a bad one, slice threads do not report damage).
 
     Raises:
         VideoOpenError, NoVideoStreamError, VideoTooLargeError: see `vjepa2.errors`.
@@ -150,7 +150,7 @@ def open_video(
     try:
         stream = _best_video_stream(container, source)
         _check_size(stream, source, limits=limits)
-        stream.thread_type = "SLICE" if careful else "AUTO"
+        stream.thread_type = "NONE" if careful else "AUTO"
         stream.codec_context.thread_count = threads
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     except (VideoOpenError, NoVideoStreamError, VideoTooLargeError):

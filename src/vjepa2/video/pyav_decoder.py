@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vjepa2.errors import VideoDecodeError
-from vjepa2.video.container import decode_error, import_av, open_video
+from vjepa2.video.container import decode_error, open_video
 from vjepa2.video.cursor import FrameCursor
 from vjepa2.video.frame_table import (
     NO_TIME,
@@ -27,6 +27,7 @@ from vjepa2.video.frame_table import (
     table_from_packets,
 )
 from vjepa2.video.limits import ReadLimits
+from vjepa2.video.rgb import NUM_CHANNELS, RGBConverter
 from vjepa2.video.sources import OpenedSource
 from vjepa2.video.stream_metadata import VideoStreamMetadata
 
@@ -65,8 +66,7 @@ class PyAVDecoder:
         self._threads = threads
         self._skip_damage = skip_damage
         self._table: FrameTable | None = None
-        self._first: av.VideoFrame | None = None
-        self._reformatter = import_av().video.reformatter.VideoReformatter()
+        self._converter: RGBConverter | None = None
         self._num_counted = 0
         self._is_careful = False
         self._cursor = self._open()
@@ -121,7 +121,7 @@ class PyAVDecoder:
         """
         seen: list[int | None] = []
         while len(seen) < NUM_HEAD_FRAMES and (frame := self._cursor.next_frame()) is not None:
-            self._first = self._first or frame
+            self._converter = self._converter or RGBConverter(frame)
             seen.append(frame.pts)
         if not seen or self._cursor.is_doubtful:
             return table  # damaged here: reading will say so
@@ -137,7 +137,7 @@ class PyAVDecoder:
         ticks: list[int | None] = []
         duration = 0
         while (frame := self._next_counted()) is not None:
-            self._first = self._first or frame
+            self._converter = self._converter or RGBConverter(frame)
             ticks.append(frame.pts)
             duration = frame.duration or 0
             self._check_count(len(ticks))
@@ -150,7 +150,7 @@ class PyAVDecoder:
         self._reopen(careful=True)
         given = set()
         while (frame := self._cursor.next_frame()) is not None:
-            self._first = self._first or frame
+            self._converter = self._converter or RGBConverter(frame)
             given.add(frame.pts)
         positions = [
             index
@@ -170,9 +170,7 @@ class PyAVDecoder:
     def metadata(self) -> VideoStreamMetadata:
         """Facts of the video, with the counted number of frames."""
         table, stream = self.table, self._cursor.video.stream
-        height, width = self.size
-        context = stream.codec_context
-        rotation = self._rotation()
+        picture, context = self._to_rgb(), stream.codec_context
         return VideoStreamMetadata(
             num_frames=len(table),
             num_frames_from_header=stream.frames or None,
@@ -180,9 +178,9 @@ class PyAVDecoder:
             duration_seconds=float(table.end_seconds - table.pts_seconds[0]),
             begin_stream_seconds=float(table.pts_seconds[0]),
             end_stream_seconds=table.end_seconds,
-            width=width,
-            height=height,
-            rotation=rotation or None,
+            width=picture.width,
+            height=picture.height,
+            rotation=picture.rotation or None,
             codec=context.codec.canonical_name,
             pixel_format=context.pix_fmt or "unknown",
             pixel_aspect_ratio=stream.sample_aspect_ratio,
@@ -198,19 +196,14 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: not even the first frame can be decoded.
         """
-        first = self._first_frame()
-        turned = self._rotation() % 180 == 90
-        return (first.width, first.height) if turned else (first.height, first.width)
+        converter = self._to_rgb()
+        return converter.height, converter.width
 
-    def _first_frame(self) -> "av.VideoFrame":
+    def _to_rgb(self) -> RGBConverter:
         _ = self.table  # finding the frames decodes the first ones
-        if self._first is None:
+        if self._converter is None:
             raise decode_error(self._source, f"no frame can be decoded: {self._why()}.")
-        return self._first
-
-    def _rotation(self) -> int:
-        """Degrees, counter-clockwise, 0, 90, 180 or 270."""
-        return round(self._first_frame().rotation / 90) % 4 * 90
+        return self._converter
 
     # ---- their pixels ----------------------------------------------------------------------
 
@@ -223,11 +216,13 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: a wanted frame, or one that it leans on, is damaged.
         """
-        height, width = self.size
+        picture = self._to_rgb()
         places: dict[int, list[int]] = defaultdict(list)
         for place, index in enumerate(indices):
             places[index].append(place)
-        pixels = torch.empty((len(indices), height, width, 3), dtype=torch.uint8)
+        pixels = torch.empty(
+            (len(indices), picture.height, picture.width, NUM_CHANNELS), dtype=torch.uint8
+        )
         view = pixels.numpy()
         missing = self._fill(sorted(places), places, view)
         if missing:
@@ -257,7 +252,7 @@ class PyAVDecoder:
                 missing.append(index)
                 continue
             first, *copies = places[index]
-            self._to_rgb(frame, pixels[first])
+            self._to_rgb().write(frame, pixels[first])
             for place in copies:
                 pixels[place] = pixels[first]
         return missing
@@ -266,6 +261,7 @@ class PyAVDecoder:
         target = int(self.table.ticks[index])
         self._jump_if_useful(index, keys_back)
         cursor = self._cursor
+        cursor.skip_before = target
         while (frame := cursor.next_frame()) is not None:
             if frame.pts is None:
                 continue
@@ -306,22 +302,6 @@ class PyAVDecoder:
                 self._num_counted += 1
                 return frame
         return None
-
-    def _to_rgb(self, frame: "av.VideoFrame", target: NDArray[np.uint8]) -> None:
-        """Convert to RGB as FFmpeg does by default, turn, and write into `target` [H, W, 3]."""
-        first = self._first_frame()
-        picture = self._reformatter.reformat(
-            # A size that changes on the way is scaled to the first, as FFmpeg's tools do.
-            frame,
-            width=first.width,
-            height=first.height,
-            format="rgb24",
-            threads=1,
-        )
-        plane = picture.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        image = rows[: picture.height, : picture.width * 3].reshape(picture.height, -1, 3)
-        target[...] = np.rot90(image, self._rotation() // 90)
 
     # ---- damage ----------------------------------------------------------------------------
 

@@ -22,14 +22,17 @@ from vjepa2.errors import (
     VideoTooLargeError,
     check_choice,
 )
-from vjepa2.video.frame_table import FrameTable
+from vjepa2.video.frame_table import DEFAULT_FPS, FrameTable
 from vjepa2.video.frames import Frame, Frames
 from vjepa2.video.limits import ReadLimits
+from vjepa2.video.picture_folder import PictureFolder
 from vjepa2.video.pyav_decoder import PyAVDecoder
-from vjepa2.video.sources import VideoSource, open_source
+from vjepa2.video.rgb import NUM_CHANNELS
+from vjepa2.video.sources import VideoSource, as_folder, open_source
 from vjepa2.video.stream_metadata import VideoStreamMetadata
+from vjepa2.video.torchcodec_decoder import TorchcodecDecoder
 
-NUM_CHANNELS = 3
+BACKENDS = ("pyav", "torchcodec")
 
 
 class FrameDecoder(Protocol):
@@ -62,16 +65,21 @@ class VideoReader:
     """Frames of one video.
 
     Args:
-        source: path of a video or of a still image, http(s) URL, bytes, or open binary file.
+        source: path of a video or of a still image (one frame), a folder of pictures (see
+            `PictureFolder`), http(s) URL, bytes, or open binary file.
+        backend: "pyav", or "torchcodec" where that is installed; the frames are the same.
         limits: of pixels, bytes and seconds; see `ReadLimits`.
         on_damage: "error" raises `VideoDecodeError` when a damaged frame is asked for, or the
             file is cut off; "skip" decodes the whole file once and leaves out what is damaged,
             so that numbers count readable frames only (their times stay true).
         num_ffmpeg_threads: decoder threads, 0 for one per processor. Take 1 where several
             readers run side by side.
+        frames_per_second: rate of a folder of pictures, above 0 (default 25). Only for folders.
 
     Raises:
         VideoError: a subclass says what is wrong: see `vjepa2.errors`.
+        ConfigError: an option is wrong or has no effect.
+        MissingExtraError: the backend is not installed.
 
     A reader is for one thread and one process: open it where it is used.
     """
@@ -80,20 +88,25 @@ class VideoReader:
         self,
         source: VideoSource,
         *,
+        backend: Literal["pyav", "torchcodec"] = "pyav",
         limits: ReadLimits | None = None,
         on_damage: Literal["error", "skip"] = "error",
         num_ffmpeg_threads: int = 0,
+        frames_per_second: float | None = None,
     ) -> None:
+        check_choice("Video backend", backend, BACKENDS)
         check_choice("on_damage", on_damage, ("error", "skip"))
         if num_ffmpeg_threads < 0:
             raise ConfigError(f"num_ffmpeg_threads must be 0 or more, got {num_ffmpeg_threads}.")
         self._limits = limits or ReadLimits()
         self._name = str(source) if isinstance(source, str | os.PathLike) else "the video"
-        self._decoder: FrameDecoder = PyAVDecoder(
-            open_source(source, limits=self._limits),
+        self._decoder = _open_decoder(
+            source,
+            backend=backend,
             limits=self._limits,
-            threads=num_ffmpeg_threads,
             skip_damage=on_damage == "skip",
+            threads=num_ffmpeg_threads,
+            fps=frames_per_second,
         )
         self._metadata: VideoStreamMetadata | None = None
 
@@ -155,6 +168,24 @@ class VideoReader:
             VideoDecodeError: a frame is damaged.
         """
         return self._take(self._checked(indices))
+
+    def iter_frames_at(
+        self, indices: Iterable[int] | Tensor, *, frames_per_chunk: int = 8
+    ) -> Iterator[Frames]:
+        """Yield the frames of `get_frames_at` in chunks, so that all are never in memory at once.
+
+        Args:
+            indices: as in `get_frames_at`; rising ones are read in one pass.
+            frames_per_chunk: frames in each `Frames`, above 0; the last may hold fewer.
+
+        Raises:
+            InputError, VideoDecodeError: as in `get_frames_at`.
+        """
+        if frames_per_chunk < 1:
+            raise InputError(f"frames_per_chunk must be 1 or more, got {frames_per_chunk}.")
+        checked = self._checked(indices)
+        for start in range(0, len(checked), frames_per_chunk):
+            yield self._take(checked[start : start + frames_per_chunk])
 
     def get_frames_in_range(self, start: int, stop: int, step: int = 1) -> Frames:
         """Return frames start, start + step, ... below `stop`; ends are cut as in a list's slice.
@@ -273,6 +304,40 @@ class VideoReader:
             f"{self._name} has no frame {index}: its {len(self)} frames have the numbers 0 to "
             f"{len(self) - 1} (or -{len(self)} to -1 from the end)."
         )
+
+
+def _open_decoder(
+    source: VideoSource,
+    *,
+    backend: str,
+    limits: ReadLimits,
+    skip_damage: bool,
+    threads: int,
+    fps: float | None,
+) -> FrameDecoder:
+    if backend == "torchcodec" and skip_damage:
+        raise ConfigError("on_damage='skip' needs backend='pyav'.")
+    folder = as_folder(source)
+    if folder is not None:
+        fps = DEFAULT_FPS if fps is None else fps
+        if not fps > 0:
+            raise ConfigError(f"frames_per_second must be above 0, got {fps}.")
+        if backend != "pyav":
+            raise ConfigError(f"{folder} is a folder of pictures: read it with backend='pyav'.")
+        return PictureFolder(folder, fps=fps, limits=limits, skip_damage=skip_damage)
+    if fps is not None:
+        raise ConfigError(
+            f"frames_per_second={fps} has no effect: it is for folders of pictures, a video file "
+            "has its own times. Leave it out."
+        )
+    opened = open_source(source, limits=limits)
+    try:
+        if backend == "torchcodec":
+            return TorchcodecDecoder(opened, limits=limits, threads=threads)
+        return PyAVDecoder(opened, limits=limits, threads=threads, skip_damage=skip_damage)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _check_integer(value: object, *, name: str) -> None:

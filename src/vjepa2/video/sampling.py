@@ -158,6 +158,22 @@ def _refuse_if_asked(sampling: ClipSampling, has: str, needs: str) -> None:
         )
 
 
+def clip_indices(reader: VideoReader, sampling: ClipSampling) -> list[int]:
+    """Return the frame numbers that `sampling` chooses from an open video.
+
+    Raises:
+        VideoTooShortError: see `sample_indices`.
+    """
+    if sampling.strategy == "fps":
+        return sample_indices(
+            sampling,
+            num_video_frames=len(reader),
+            pts_seconds=reader.pts_seconds,
+            end_seconds=reader.metadata.end_stream_seconds,
+        )
+    return sample_indices(sampling, num_video_frames=len(reader))
+
+
 def sample_clip(reader: VideoReader, sampling: ClipSampling) -> Frames:
     """Decode the frames that `sampling` chooses from an open video.
 
@@ -168,13 +184,4 @@ def sample_clip(reader: VideoReader, sampling: ClipSampling) -> Frames:
         VideoTooShortError: see `sample_indices`.
         VideoError: the video cannot be decoded.
     """
-    if sampling.strategy == "fps":
-        indices = sample_indices(
-            sampling,
-            num_video_frames=len(reader),
-            pts_seconds=reader.pts_seconds,
-            end_seconds=reader.metadata.end_stream_seconds,
-        )
-    else:
-        indices = sample_indices(sampling, num_video_frames=len(reader))
-    return reader.get_frames_at(indices)
+    return reader.get_frames_at(clip_indices(reader, sampling))

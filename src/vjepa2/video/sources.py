@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, TypeAlias, runtime_checkable
+from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from vjepa2.errors import (
@@ -43,7 +43,7 @@ HTTP_ERRORS: dict[int, type[VideoError]] = {
 class BinaryFile(Protocol):
     """The one method that an open binary file must have; `seek` and `tell` are used if present."""
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> Any:
         """Return up to `size` bytes."""
         ...
 
