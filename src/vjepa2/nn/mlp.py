@@ -5,6 +5,7 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
 
 from vjepa2.nn.activations import ACTIVATIONS
 
@@ -38,25 +39,41 @@ class MLP(nn.Module):
         return (
             type(self.activation) is nn.GELU
             and type(self.fc1) is nn.Linear
-            and not self.fc1._forward_hooks
+            and type(wide) is Tensor
+            and wide.device.type == "cpu"
             and not torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
-            and wide.device.type == "cpu"
+            and not is_watched(self.fc1, self.activation)
         )
+
+
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether somebody sees what goes in or out of one of `modules`: a hook or a wrapped forward.
+
+    Whoever watches must see whole tensors that nobody overwrites later (feature extractors keep
+    them), and must be called once per forward (accelerate's offloading loads weights there).
+    """
+    if module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks:
+        return True
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        for module in modules
+    )
 
 
 def add_mlp(x: Float[Tensor, "B N D"], norm: nn.LayerNorm, mlp: MLP) -> Float[Tensor, "B N D"]:
     """`x + mlp(norm(x))`, in pieces of tokens where that is faster.
 
-    Where the wide activation would exceed `PIECE_BYTES` and nothing has to be kept for a backward
-    pass, `x` itself is overwritten piece by piece: at ViT-L width and 2048 tokens on 2 cores that
-    takes 0.9x the time, and a 64-frame clip needs 16 MiB instead of 256 MiB.
+    Where the wide activation would exceed `PIECE_BYTES`, nothing has to be kept for a backward
+    pass and nobody watches, `x` itself is overwritten piece by piece: at ViT-L width and 2048
+    tokens on 2 cores that takes 0.9x the time, and a 64-frame clip needs 16 MiB instead of 256 MiB.
     """
     may_overwrite = (
-        x.device.type == "cpu"
+        type(x) is Tensor
+        and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not mlp._forward_hooks
+        and not is_watched(norm, *mlp.modules())
     )
     if not may_overwrite:  # asked first, so that a compiler sees no condition on the shape
         return torch.add(x, mlp(norm(x)))
