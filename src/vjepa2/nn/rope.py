@@ -105,9 +105,16 @@ def apply_rotary(x: Float[Tensor, "B N G Dh"], tables: RotaryTables) -> Float[Te
 
 
 def compute_dtype(tokens: Tensor) -> torch.dtype:
-    """Element type the blocks will compute in: autocast's where it is on, else that of `tokens`."""
+    """Element type the blocks will compute in: autocast's where it is on, else that of `tokens`.
+
+    Autocast leaves float64 alone, and some devices ("meta") have none.
+    """
     device_type = tokens.device.type
-    if torch.is_autocast_enabled(device_type):
+    if (
+        tokens.dtype != torch.float64
+        and torch.amp.is_autocast_available(device_type)
+        and torch.is_autocast_enabled(device_type)
+    ):
         return torch.get_autocast_dtype(device_type)
     return tokens.dtype
 
