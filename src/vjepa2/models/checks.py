@@ -14,19 +14,18 @@ IGNORED_LABEL = -100
 def may_read_values(tensor: Tensor) -> bool:
     """Whether looking at the numbers is allowed: not while compiling, exporting or faking."""
     return type(tensor) in (Tensor, torch.nn.Parameter) and not (
-        torch.compiler.is_compiling() or tensor.is_meta
+        torch.compiler.is_compiling()
+        or tensor.is_meta
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # inside vmap, grad, jvp
     )
 
 
-def check_pixels(pixels: Any, *, in_chans: int) -> None:
-    """Refuse anything but normalised float pixels [B, T, C, H, W].
-
-    NaN and infinity are looked for on CPU only: on an accelerator the look would stall it, and
-    the processor has checked already.
+def check_layout(pixels: Any, *, in_chans: int) -> None:
+    """Refuse anything but a tensor [B, T, C, H, W]; looks at the shape only.
 
     Raises:
         ShapeError: wrong rank or axis order.
-        DtypeError: not a tensor, not floating point, NaN or infinity.
+        DtypeError: not a tensor.
     """
     if not isinstance(pixels, Tensor):
         raise DtypeError(
@@ -51,6 +50,19 @@ def check_pixels(pixels: Any, *, in_chans: int) -> None:
             f"pixel_values_videos must be [B, T, C, H, W] with C={in_chans} channels on axis 2, "
             f"got {shape}.{hint}"
         )
+
+
+def check_pixels(pixels: Any, *, in_chans: int) -> None:
+    """Refuse anything but normalised float pixels [B, T, C, H, W].
+
+    NaN and infinity are looked for on CPU only: on an accelerator the look would stall it, and
+    the processor has checked already.
+
+    Raises:
+        ShapeError: wrong rank or axis order.
+        DtypeError: not a tensor, not floating point, NaN or infinity.
+    """
+    check_layout(pixels, in_chans=in_chans)
     if not pixels.is_floating_point():
         raise DtypeError(
             f"pixel_values_videos must be normalised floating point pixels, got {pixels.dtype}. "
@@ -74,7 +86,7 @@ def check_ids(name: str, masks: Any, *, batch: int, num_tokens: int | None) -> l
         num_tokens: N, or None where ids beyond the clip are allowed (anticipation).
 
     Returns:
-        The masks as int64, the list the caller gave otherwise unchanged.
+        The masks as int64.
 
     Raises:
         MaskError: what is wrong, and what was expected.
@@ -109,24 +121,30 @@ def check_ids(name: str, masks: Any, *, batch: int, num_tokens: int | None) -> l
     return [mask.long() for mask in masks]
 
 
-def check_mask_pairs(context: list[Tensor], target: list[Tensor]) -> None:
+def check_mask_pairs(context: list[Tensor] | None, target: list[Tensor] | None) -> int:
     """Refuse mask lists that cannot be paired and stacked on the batch axis.
+
+    None means all tokens, once per mask of the other list.
+
+    Returns:
+        Number of pairs, 1 without masks.
 
     Raises:
         MaskError: different numbers of masks, or different lengths among them.
     """
-    if len(context) != len(target):
+    if context is not None and target is not None and len(context) != len(target):
         raise MaskError(
             f"Got {len(context)} context masks and {len(target)} target masks; mask j of one list "
             "belongs to mask j of the other."
         )
     for name, masks in (("context_mask", context), ("target_mask", target)):
-        lengths = [mask.shape[1] for mask in masks]
+        lengths = [mask.shape[1] for mask in masks or []]
         if len(set(lengths)) > 1:
             raise MaskError(
                 f"{name} holds masks of {lengths} ids; the results are joined on the batch axis, "
                 "so all must be as long. Call the model once per mask otherwise."
             )
+    return max(len(context or ()), len(target or ()), 1)
 
 
 def check_class_labels(labels: Tensor, *, num_labels: int) -> None:

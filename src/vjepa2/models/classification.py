@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa2.errors import LabelError, check_option_names
-from vjepa2.models.checks import IGNORED_LABEL, check_class_labels, check_pixels
+from vjepa2.models.checks import IGNORED_LABEL, check_class_labels
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of
-from vjepa2.models.outputs import ImageClassifierOutput
+from vjepa2.models.outputs import HiddenLevels, ImageClassifierOutput
 from vjepa2.models.pretrained import PretrainedModel
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.nn.init import init_weights
@@ -47,7 +47,7 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         pixel_values_videos: Tensor,
         labels: Tensor | None = None,
         *,
-        output_hidden_states: bool | list[int] | None = None,
+        output_hidden_states: HiddenLevels = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         **unknown: Any,
@@ -63,10 +63,10 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         Raises:
             ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
             LabelError: the labels do not fit the classes.
+            InputError: a level in `output_hidden_states` does not exist.
             UnknownOptionError: an argument does not exist.
         """
         check_option_names("VJEPA2ForVideoClassification.forward", unknown, FORWARD_OPTIONS)
-        check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
         config = self.config
         levels = (
             config.output_hidden_states if output_hidden_states is None else output_hidden_states
@@ -105,6 +105,11 @@ def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | N
     Raises:
         LabelError: labels of a shape, type or range that does not fit.
     """
+    if not isinstance(labels, Tensor):
+        raise LabelError(
+            f"labels must be a tensor, got {type(labels).__name__}. Use torch.tensor(labels)."
+        )
+    labels = labels.to(logits.device)
     batch, num_labels = logits.shape
     kind = problem_type or _kind_of(labels, num_labels)
     shapes: dict[str, list[list[int]]] = {

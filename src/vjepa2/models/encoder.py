@@ -5,8 +5,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vjepa2.models.checks import check_ids, check_layout, check_pixels
 from vjepa2.models.configuration import VJEPA2Config
-from vjepa2.models.outputs import BaseModelOutput, select_levels
+from vjepa2.models.outputs import BaseModelOutput, HiddenLevels, levels_to_keep
 from vjepa2.nn.attention import AttentionImplementation
 from vjepa2.nn.block import Block, run_blocks
 from vjepa2.nn.patch_embed import PatchEmbed3D
@@ -74,7 +75,12 @@ class VJEPA2Encoder(nn.Module):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def grid(self, pixel_values_videos: Tensor) -> TokenGrid:
-        """Token grid (t, h, w) of clips [B, T, C, H, W]."""
+        """Token grid (t, h, w) of clips [B, T, C, H, W].
+
+        Raises:
+            ShapeError, DtypeError: not a tensor of that layout, or no room for one token.
+        """
+        check_layout(pixel_values_videos, in_chans=self.config.in_chans)
         _, T, _, H, W = pixel_values_videos.shape
         return self.embeddings.patch_embeddings.grid(T, H, W)
 
@@ -83,7 +89,7 @@ class VJEPA2Encoder(nn.Module):
         pixel_values_videos: Tensor,
         keep_ids: Tensor | None = None,
         *,
-        output_hidden_states: bool | list[int] = False,
+        output_hidden_states: HiddenLevels = False,
         output_attentions: bool = False,
     ) -> BaseModelOutput:
         """Encode clips.
@@ -95,19 +101,32 @@ class VJEPA2Encoder(nn.Module):
             keep_ids: [B, K] int64 token ids to encode; all others are dropped *before* the
                 blocks, so they cost nothing and nothing of them is seen (the masked forward of
                 pretraining). None encodes every token.
-            output_hidden_states: True for all levels, or the list of levels to keep; level 0 is
-                the embedding, level i the output of block i, before the final norm.
+            output_hidden_states: True for all levels, or the levels to keep (the tuple keeps its
+                length, the others are None); level 0 is the embedding, level i the output of
+                block i, before the final norm.
             output_attentions: return attention weights. The fused kernels keep none, so this
                 call computes attention written out, whatever the implementation.
 
         Returns:
             `last_hidden_state` [B, N, D], or [B, K, D] with `keep_ids`.
+
+        Raises:
+            ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
+            MaskError: `keep_ids` are not [B, K] ids inside the clip.
+            InputError: a level in `output_hidden_states` does not exist.
         """
+        check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
         grid = self.grid(pixel_values_videos)
+        levels = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
+        if keep_ids is not None:
+            batch = pixel_values_videos.shape[0]
+            [keep_ids] = check_ids("keep_ids", [keep_ids], batch=batch, num_tokens=grid.num_tokens)
+            keep_ids = keep_ids.to(pixel_values_videos.device)
         tokens = self.embeddings(pixel_values_videos, keep_ids)
-        ids = keep_ids
-        if ids is None:
+        if keep_ids is None:
             ids = torch.arange(grid.num_tokens, device=tokens.device)[None]
+        else:
+            ids = keep_ids.to(tokens.device)
         rotary = tables_for(tokens, ids, grid, head_dim=self.config.head_dim)
         stack = run_blocks(
             self.layer,
@@ -115,11 +134,11 @@ class VJEPA2Encoder(nn.Module):
             rotary,
             implementation=attention_of(self.config),
             recompute=self.gradient_checkpointing and self.training,
-            keep_levels=output_hidden_states is not False,
+            keep_levels=levels,
             keep_weights=output_attentions,
         )
         return BaseModelOutput(
             last_hidden_state=self.layernorm(stack.tokens),
-            hidden_states=select_levels(stack.levels, output_hidden_states),
+            hidden_states=tuple(stack.levels) if levels else None,
             attentions=tuple(stack.weights) if output_attentions else None,
         )

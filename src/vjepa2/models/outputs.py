@@ -6,10 +6,14 @@ fields that are None are absent from keys, iteration and tuples.
 
 import dataclasses
 from collections import OrderedDict
+from collections.abc import Sequence
+from types import GeneratorType
 from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from vjepa2.errors import InputError, check_option_names
 
 
 class ModelOutput(OrderedDict[str, Any]):
@@ -37,10 +41,14 @@ class ModelOutput(OrderedDict[str, Any]):
 
     def __post_init__(self) -> None:
         # The class attribute, not `dataclasses.fields(self)`: Dynamo can trace only the former.
-        for name in type(self).__dataclass_fields__:
-            value = getattr(self, name)
-            if value is not None:
-                OrderedDict.__setitem__(self, name, value)
+        names = list(type(self).__dataclass_fields__)
+        first = getattr(self, names[0])
+        if isinstance(first, dict | GeneratorType):
+            # Wrappers rebuild any dictionary as `type(out)(pairs)`: accelerate, DataParallel.
+            pairs = dict(first)
+            check_option_names(type(self).__name__, pairs, names)
+            for name in names:
+                setattr(self, name, pairs.get(name))
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
@@ -48,13 +56,19 @@ class ModelOutput(OrderedDict[str, Any]):
         return self.to_tuple()[key]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if value is not None and name in self.keys():
+        if value is not None:
             OrderedDict.__setitem__(self, name, value)
+        elif name in self.keys():
+            OrderedDict.__delitem__(self, name)
         object.__setattr__(self, name, value)
 
     def __setitem__(self, key: str, value: Any) -> None:
         OrderedDict.__setitem__(self, key, value)
         object.__setattr__(self, key, value)
+
+    def __delitem__(self, key: str) -> None:  # `pop` comes here too
+        OrderedDict.__delitem__(self, key)
+        object.__setattr__(self, key, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), dict(self))
@@ -137,26 +151,44 @@ class ImageClassifierOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-def select_levels(
-    levels: list[Tensor], wanted: "bool | list[int]"
-) -> tuple[Tensor | None, ...] | None:
-    """Keep all levels (True), none (False), or only those listed (negative counts from the end).
+HiddenLevels = bool | int | Sequence[int] | None
+"""What `output_hidden_states` takes: all levels (True), none (False, None), one, or several."""
 
-    The tuple keeps its length: levels that were not asked for are None.
+
+def levels_to_keep(wanted: HiddenLevels, *, num_levels: int) -> list[int]:
+    """Levels to keep, counted from 0; negative ones in `wanted` count from the end.
+
+    Raises:
+        InputError: a level does not exist.
     """
-    if wanted is False:
-        return None
-    if wanted is True:
-        return tuple(levels)
-    kept = {index % len(levels) for index in wanted}
-    return tuple(level if index in kept else None for index, level in enumerate(levels))
+    if wanted is None or isinstance(wanted, bool):
+        return list(range(num_levels)) if wanted else []
+    listed = [wanted] if isinstance(wanted, int) else list(wanted)
+    for level in listed:
+        if not -num_levels <= level < num_levels:
+            raise InputError(
+                f"output_hidden_states asks for level {level}; there are {num_levels}: 0 (the "
+                f"embeddings) to {num_levels - 1} (the last block), or -{num_levels} to -1 from "
+                "the end."
+            )
+    return [level % num_levels for level in listed]
+
+
+def levels_that_exist(wanted: HiddenLevels, *, num_levels: int) -> HiddenLevels:
+    """`wanted` without the levels that a stack of `num_levels` does not have."""
+    if wanted is None or isinstance(wanted, bool):
+        return wanted
+    listed = [wanted] if isinstance(wanted, int) else wanted
+    return [level for level in listed if -num_levels <= level < num_levels]
 
 
 __all__ = [
     "BaseModelOutput",
+    "HiddenLevels",
     "ImageClassifierOutput",
     "ModelOutput",
     "VJEPA2WithMaskedInputModelOutput",
     "VJEPA2WithMaskedInputPredictorOutput",
-    "select_levels",
+    "levels_that_exist",
+    "levels_to_keep",
 ]

@@ -5,18 +5,36 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vjepa2.errors import ShapeError
+from vjepa2.models.checks import check_ids, check_mask_pairs
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of, make_blocks
-from vjepa2.models.outputs import BaseModelOutput, select_levels
+from vjepa2.models.outputs import BaseModelOutput, HiddenLevels, levels_to_keep
 from vjepa2.nn.block import run_blocks
 from vjepa2.nn.init import MaskTokens
 from vjepa2.nn.rope import tables_for
 from vjepa2.shapes import TokenGrid
 
 
-def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
-    """Pick tokens [B, N, D] by ids [B, K]; returns [B, K, D]."""
-    return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
+def tokens_at(tokens: Tensor, masks: list[Tensor] | None, *, num_masks: int) -> Tensor:
+    """Tokens [B, N, D] at every mask's ids [B, K], joined to [B * masks, K, D].
+
+    Without ids all tokens, once per mask: gathering them would be a copy.
+    """
+    if masks is None:
+        return tokens if num_masks == 1 else tokens.repeat(num_masks, 1, 1)
+    width = tokens.shape[-1]
+    return torch.cat(
+        [tokens.gather(1, ids.to(tokens.device)[..., None].expand(-1, -1, width)) for ids in masks]
+    )
+
+
+def joined_ids(masks: list[Tensor] | None, tokens: Tensor, *, num_masks: int) -> Tensor:
+    """Ids of every mask, joined on the batch axis; without ids all of `tokens`, per mask."""
+    if masks is not None:
+        return torch.cat(masks)
+    batch, num_tokens = tokens.shape[:2]
+    return torch.arange(num_tokens, device=tokens.device).expand(batch * num_masks, -1)
 
 
 class VJEPA2PredictorEmbeddings(MaskTokens):
@@ -59,36 +77,52 @@ class VJEPA2Predictor(nn.Module):
     def forward(
         self,
         encoder_hidden_states: Tensor,
-        context_mask: list[Tensor],
-        target_mask: list[Tensor],
+        context_mask: list[Tensor] | None,
+        target_mask: list[Tensor] | None,
         *,
         grid: TokenGrid | None = None,
         mask_index: int = 1,
-        output_hidden_states: bool | list[int] = False,
+        output_hidden_states: HiddenLevels = False,
         output_attentions: bool = False,
     ) -> BaseModelOutput:
         """Predict from encoder tokens of whole clips.
 
         Args:
             encoder_hidden_states: [B, N, D] tokens of all positions.
-            context_mask: one [B, K] id tensor per mask; what the predictor sees.
-            target_mask: one [B, M] id tensor per mask; what it predicts. Ids of N and more lie
-                after the clip (anticipation).
+            context_mask: one [B, K] id tensor per mask, what the predictor sees; None: all.
+            target_mask: one [B, M] id tensor per mask, what it predicts; None: all. Ids of N and
+                more lie after the clip (anticipation).
             grid: token grid of the clip. None takes the square grid of `config.crop_size`, for
                 callers of the port's interface, which has no such argument.
             mask_index, output_hidden_states, output_attentions: see `predict`.
 
         Returns:
             `last_hidden_state` [B * masks, M, D]: the results per mask pair joined on the batch.
+
+        Raises:
+            ShapeError: the tokens are not those of `grid`.
+            MaskError: masks are not paired lists of [B, n] ids, or context ids leave the clip.
         """
+        batch, num_tokens = encoder_hidden_states.shape[:2]
         if grid is None:
             side = self.config.crop_size // self.config.patch_size
-            grid = TokenGrid(encoder_hidden_states.shape[1] // side**2, side, side)
-        context = [gather_tokens(encoder_hidden_states, ids) for ids in context_mask]
+            grid = TokenGrid(num_tokens // side**2, side, side)
+        if grid.num_tokens != num_tokens:
+            raise ShapeError(
+                f"Got {num_tokens} tokens for a grid of {grid.t}x{grid.h}x{grid.w} = "
+                f"{grid.num_tokens}. Pass grid=model.encoder.grid(pixel_values_videos)."
+            )
+        if context_mask is not None:
+            context_mask = check_ids(
+                "context_mask", context_mask, batch=batch, num_tokens=num_tokens
+            )
+        if target_mask is not None:
+            target_mask = check_ids("target_mask", target_mask, batch=batch, num_tokens=None)
+        num_masks = check_mask_pairs(context_mask, target_mask)
         return self.predict(
-            torch.cat(context),
-            torch.cat(context_mask),
-            torch.cat(target_mask),
+            tokens_at(encoder_hidden_states, context_mask, num_masks=num_masks),
+            joined_ids(context_mask, encoder_hidden_states, num_masks=num_masks),
+            joined_ids(target_mask, encoder_hidden_states, num_masks=num_masks),
             grid=grid,
             mask_index=mask_index,
             output_hidden_states=output_hidden_states,
@@ -103,7 +137,7 @@ class VJEPA2Predictor(nn.Module):
         *,
         grid: TokenGrid,
         mask_index: int,
-        output_hidden_states: bool | list[int] = False,
+        output_hidden_states: HiddenLevels = False,
         output_attentions: bool = False,
     ) -> BaseModelOutput:
         """Predict from context tokens alone.
@@ -125,8 +159,9 @@ class VJEPA2Predictor(nn.Module):
             `last_hidden_state` [B, M, D], in the order of `target_ids`.
         """
         num_context, num_targets = context_ids.shape[1], target_ids.shape[1]
+        levels = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
         tokens = self.embeddings(context, num_targets=num_targets, mask_index=mask_index)
-        ids = torch.cat([context_ids, target_ids], dim=1)
+        ids = torch.cat([context_ids, target_ids], dim=1).to(tokens.device)
         rotary = tables_for(tokens, ids, grid, head_dim=self.config.pred_head_dim)
         stack = run_blocks(
             self.layer,
@@ -134,12 +169,12 @@ class VJEPA2Predictor(nn.Module):
             rotary,
             implementation=attention_of(self.config),
             recompute=self.gradient_checkpointing and self.training,
-            keep_levels=output_hidden_states is not False,
+            keep_levels=levels,
             keep_weights=output_attentions,
         )
         targets = self.layernorm(stack.tokens[:, num_context:])
         return BaseModelOutput(
             last_hidden_state=cast(Tensor, self.proj(targets)),
-            hidden_states=select_levels(stack.levels, output_hidden_states),
+            hidden_states=tuple(stack.levels) if levels else None,
             attentions=tuple(stack.weights) if output_attentions else None,
         )

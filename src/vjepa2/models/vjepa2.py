@@ -2,22 +2,21 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vjepa2.errors import check_option_names
-from vjepa2.models.checks import check_ids, check_mask_pairs, check_pixels
+from vjepa2.models.checks import check_ids, check_mask_pairs
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.models.outputs import (
-    BaseModelOutput,
+    HiddenLevels,
     VJEPA2WithMaskedInputModelOutput,
     VJEPA2WithMaskedInputPredictorOutput,
+    levels_that_exist,
 )
-from vjepa2.models.predictor import VJEPA2Predictor, gather_tokens
+from vjepa2.models.predictor import VJEPA2Predictor, tokens_at
 from vjepa2.models.pretrained import PretrainedModel
 from vjepa2.nn.init import init_weights
-from vjepa2.shapes import TokenGrid
 
 FORWARD_OPTIONS = (
     "context_mask",
@@ -56,7 +55,7 @@ class VJEPA2Model(PretrainedModel):
         skip_predictor: bool = False,
         *,
         mask_index: int = 1,
-        output_hidden_states: bool | list[int] | None = None,
+        output_hidden_states: HiddenLevels = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         **unknown: Any,
@@ -71,96 +70,69 @@ class VJEPA2Model(PretrainedModel):
             skip_predictor: only encode.
             mask_index: see `VJEPA2Predictor.predict`; 1 equals the port, 0 is the trained token.
             output_hidden_states, output_attentions: see `VJEPA2Encoder.forward`; they fill the
-                fields of the encoder and of `predictor_output`. Default: the configuration's.
+                fields of the encoder and of `predictor_output` (of listed levels those that the
+                predictor has). Default: the configuration's.
             return_dict: False returns plain tuples all the way down. Default: configuration's.
 
         Raises:
             ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
             MaskError: masks are not lists of [B, n] ids inside the clip.
+            InputError: a level in `output_hidden_states` does not exist.
             UnknownOptionError: an argument does not exist.
         """
         check_option_names("VJEPA2Model.forward", unknown, FORWARD_OPTIONS)
-        check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
         config = self.config
         levels = (
             config.output_hidden_states if output_hidden_states is None else output_hidden_states
         )
         weights = config.output_attentions if output_attentions is None else output_attentions
 
-        encoded = self.encoder(
-            pixel_values_videos, output_hidden_states=levels, output_attentions=weights
-        )
-        tokens = encoded.last_hidden_state
-        batch, num_tokens = tokens.shape[:2]
+        # Before the encoder runs: a wrong mask should not cost a minute of encoding first.
+        grid = self.encoder.grid(pixel_values_videos)
+        batch, num_tokens = pixel_values_videos.shape[0], grid.num_tokens
         context = target = None
         if context_mask is not None:
             context = check_ids("context_mask", context_mask, batch=batch, num_tokens=num_tokens)
         if target_mask is not None:
             target = check_ids("target_mask", target_mask, batch=batch, num_tokens=num_tokens)
+        num_masks = check_mask_pairs(context, target)
 
-        predicted = None
+        encoded = self.encoder(
+            pixel_values_videos, output_hidden_states=levels, output_attentions=weights
+        )
+        tokens = encoded.last_hidden_state
+        predictor_output = None
         if not skip_predictor:
-            predicted = self._predict(
+            predicted = self.predictor(
                 tokens,
                 context,
                 target,
-                grid=self.encoder.grid(pixel_values_videos),
+                grid=grid,
                 mask_index=mask_index,
-                output_hidden_states=levels,
+                output_hidden_states=levels_that_exist(
+                    levels, num_levels=len(self.predictor.layer) + 1
+                ),
                 output_attentions=weights,
+            )
+            predictor_output = VJEPA2WithMaskedInputPredictorOutput(
+                last_hidden_state=predicted.last_hidden_state,
+                target_hidden_state=tokens_at(tokens, target, num_masks=num_masks),
+                hidden_states=predicted.hidden_states,
+                attentions=predicted.attentions,
             )
         output = VJEPA2WithMaskedInputModelOutput(
             last_hidden_state=tokens,
-            masked_hidden_state=_at(tokens, context),
-            predictor_output=predicted,
+            masked_hidden_state=tokens_at(
+                tokens, context, num_masks=1 if skip_predictor else num_masks
+            ),
+            predictor_output=predictor_output,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
         as_dict = config.return_dict if return_dict is None else return_dict
         return output if as_dict else output.to_tuple()
 
-    def _predict(
-        self,
-        tokens: Tensor,
-        context: list[Tensor] | None,
-        target: list[Tensor] | None,
-        *,
-        grid: TokenGrid,
-        mask_index: int,
-        output_hidden_states: bool | list[int],
-        output_attentions: bool,
-    ) -> VJEPA2WithMaskedInputPredictorOutput:
-        everything = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape[0], -1)
-        context_ids = [everything] * len(target or [0]) if context is None else context
-        target_ids = [everything] * len(context or [0]) if target is None else target
-        check_mask_pairs(context_ids, target_ids)
-        # Without a mask the tokens are used as they are: gathering all of them would be a copy.
-        kept = tokens.repeat(len(context_ids), 1, 1) if len(context_ids) > 1 else tokens
-        predicted: BaseModelOutput = self.predictor.predict(
-            kept if context is None else _at(tokens, context),
-            torch.cat(context_ids),
-            torch.cat(target_ids),
-            grid=grid,
-            mask_index=mask_index,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        return VJEPA2WithMaskedInputPredictorOutput(
-            last_hidden_state=predicted.last_hidden_state,
-            target_hidden_state=_at(tokens, target) if target is not None else kept,
-            hidden_states=predicted.hidden_states,
-            attentions=predicted.attentions,
-        )
-
     def get_vision_features(self, pixel_values_videos: Tensor) -> Tensor:
         """Encoder tokens [B, N, D] of clips [B, T, C, H, W]; the predictor does not run."""
-        check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
         tokens: Tensor = self.encoder(pixel_values_videos).last_hidden_state
         return tokens
-
-
-def _at(tokens: Tensor, masks: list[Tensor] | None) -> Tensor:
-    """Tokens at every mask's ids, joined on the batch axis; all tokens without masks."""
-    if masks is None:
-        return tokens
-    return torch.cat([gather_tokens(tokens, ids) for ids in masks])

@@ -1,6 +1,6 @@
 """Pre-norm transformer block of encoder and predictor, and stochastic depth."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import torch
@@ -41,10 +41,13 @@ class BlockOutput(NamedTuple):
 
 
 class StackOutput(NamedTuple):
-    """Tokens after the last block, what went in and out of every block, and the weights."""
+    """Tokens after the last block, the levels that were asked for, and the weights.
+
+    `levels` is empty, or has one place per level (None where that level was not asked for).
+    """
 
     tokens: Float[Tensor, "B N D"]
-    levels: list[Float[Tensor, "B N D"]]
+    levels: list[Float[Tensor, "B N D"] | None]
     weights: list[Float[Tensor, "B G N N"]]
 
 
@@ -98,19 +101,20 @@ def run_blocks(
     *,
     implementation: AttentionImplementation,
     recompute: bool,
-    keep_levels: bool,
+    keep_levels: Collection[int],
     keep_weights: bool,
 ) -> StackOutput:
     """Run a stack of blocks that share one set of rotary tables.
 
     Args:
         recompute: keep no activations inside a block and compute them again in the backward pass.
-        keep_levels: return the input and the output of every block (num_blocks + 1 tensors).
+        keep_levels: levels to return: 0 is the input, i the output of block i (1-based). The
+            others are freed as soon as the next block has read them.
         keep_weights: return every block's attention weights.
     """
-    levels = [tokens] if keep_levels else []
+    levels = [tokens if 0 in keep_levels else None] if keep_levels else []
     weights = []
-    for block in blocks:
+    for level, block in enumerate(blocks, start=1):
         if recompute:
             output = checkpoint(
                 block, tokens, rotary, implementation, keep_weights, use_reentrant=False
@@ -119,7 +123,7 @@ def run_blocks(
             output = block(tokens, rotary, implementation, keep_weights)
         tokens = output.tokens
         if keep_levels:
-            levels.append(tokens)
+            levels.append(tokens if level in keep_levels else None)
         if keep_weights:
             weights.append(output.weights)
     return StackOutput(tokens, levels, weights)
