@@ -130,6 +130,11 @@ class AxisCrop(NamedTuple):
     size: int
 
     @property
+    def kept(self) -> slice:
+        """Pixels of the axis that the crop keeps."""
+        return slice(self.start, self.stop)
+
+    @property
     def target(self) -> slice:
         """Where the kept pixels lie in the result; the rest of it is padding."""
         return slice(self.offset, self.offset + self.stop - self.start)
@@ -174,7 +179,7 @@ class Geometry:
 
     def windows(self, H: int, W: int) -> tuple[AxisWindow, AxisWindow]:
         """Rows and columns that the kernel has to read and compute for frames of H x W."""
-        if self.resample == NEAREST:
+        if self.resample == NEAREST or (self.height, self.width) == (H, W):
             return whole_axis(H, self.height), whole_axis(W, self.width)
         rows, columns = (
             axis_window(

@@ -1,5 +1,6 @@
 """Checks of a clip's pixels before they are resized: color channels and value range."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -57,12 +58,13 @@ def check_values(clip: Clip, *, rescale_factor: float | None) -> None:
 
     Args:
         clip: any element type.
-        rescale_factor: what pixels will be multiplied by; None if they will not.
+        rescale_factor: what pixels will be multiplied by; None if they will not. Ranges are
+            checked for 1/255 only: another factor says that the caller knows the range.
 
     Raises:
         DtypeError: NaN or infinity.
         InputError: rescaling was asked for, and the frames are floats within 0..1 (rescaled
-            before) or integers outside 0..1/rescale_factor.
+            before) or integers outside 0..255.
     """
     if clip.dtype == torch.uint8:
         return
@@ -75,7 +77,7 @@ def check_values(clip: Clip, *, rescale_factor: float | None) -> None:
             f"The video holds NaN or infinity in {len(bad)} of {len(bounds)} frames (first: frame "
             f"{bad[0]}). Clean the frames, or pass them as uint8."
         )
-    if rescale_factor is None:
+    if rescale_factor is None or not math.isclose(rescale_factor, 1 / 255):
         return
     if clip.dtype.is_floating_point:
         if high <= 1.0 and (low, high) != (0.0, 0.0):
@@ -84,9 +86,8 @@ def check_values(clip: Clip, *, rescale_factor: float | None) -> None:
                 "rescaled already, and would be divided by 255 again. Pass do_rescale=False, or "
                 "multiply the frames by 255."
             )
-    elif low < 0 or high * rescale_factor > 1.0 + 1e-6:
+    elif low < 0 or high > 255:
         raise InputError(
-            f"The video is {clip.dtype} with values from {low:g} to {high:g}, but "
-            f"rescale_factor={rescale_factor:g} expects 0 to {1 / rescale_factor:g}. Set "
-            "rescale_factor to 1 / (largest possible value)."
+            f"The video is {clip.dtype} with values from {low:g} to {high:g}, expected 0 to 255. "
+            "For another range pass rescale_factor=1 / (largest possible value)."
         )

@@ -26,10 +26,9 @@ from torch import Tensor
 from vjepa2.video.geometry import Geometry
 from vjepa2.video.resize import (
     NEAREST,
-    AxisWindow,
+    WindowResizer,
     has_vector_kernel,
     resize_frames,
-    resize_window,
 )
 
 _GROUP_BYTES = 4 << 20
@@ -137,13 +136,7 @@ def transform_frames(
         pixels = pixels.to(out.device, non_blocking=True)
         if resizes:
             pixels = resize_frames(pixels, rows=rows, columns=columns, resample=geometry.resample)
-        top, left = (rows.start, columns.start) if resizes else (0, 0)
-        kept = pixels[
-            :,
-            :,
-            geometry.rows.start - top : geometry.rows.stop - top,
-            geometry.columns.start - left : geometry.columns.stop - left,
-        ]
+        kept = pixels[:, :, geometry.rows.kept, geometry.columns.kept]
         if geometry.padded:
             canvas = kept.new_zeros(*kept.shape[:2], geometry.rows.size, geometry.columns.size)
             canvas[:, :, geometry.rows.target, geometry.columns.target] = kept
@@ -154,16 +147,6 @@ def transform_frames(
 def _groups(count: int, size: int) -> Iterator[slice]:
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
-
-
-class _Worker:
-    """Working memory of one thread: a packed source and the computed window of one frame."""
-
-    def __init__(self, rows: AxisWindow, columns: AxisWindow) -> None:
-        height = rows.source_stop - rows.source_start
-        width = columns.source_stop - columns.source_start
-        self.scratch = np.empty(height * width * 3, dtype=np.uint8)
-        self.window = torch.empty(rows.length, columns.length, 3, dtype=torch.uint8)
 
 
 def _transform_uint8(
@@ -181,42 +164,38 @@ def _transform_uint8(
     num_frames = len(frames)
     _, H, W = frames[0].shape
     rows, columns = geometry.windows(H, W)
-    top, left = geometry.rows.start - rows.start, geometry.columns.start - columns.start
     height, width = geometry.rows.size, geometry.columns.size
     group = min(num_frames, max(1, _GROUP_BYTES // (height * width * 3)))
-    num_threads = max(
-        1, min(torch.get_num_threads(), group, num_frames * H * W * 3 // _THREAD_BYTES)
-    )
-    workers = [_Worker(rows, columns) for _ in range(num_threads)]
+    num_busy = num_frames * H * W * 3 // _THREAD_BYTES
+    num_threads = max(1, min(torch.get_num_threads(), group, num_busy))
+    resizers = [
+        WindowResizer(
+            rows=rows,
+            columns=columns,
+            resample=geometry.resample,
+            vertical_first=geometry.mode == "fast" and geometry.height < H,
+        )
+        for _ in range(num_threads)
+    ]
     pixels = np.zeros((group, height, width, 3), dtype=np.uint8)
     target = pixels[:, geometry.rows.target, geometry.columns.target]
-    kept = (
-        slice(top, top + target.shape[1]),
-        slice(left, left + target.shape[2]),
-    )
+    kept = (geometry.rows.kept, geometry.columns.kept)
 
-    def resize(worker: _Worker, sources: Sequence[Tensor], results: npt.NDArray[np.uint8]) -> None:
+    def resize(
+        resizer: WindowResizer, sources: Sequence[Tensor], results: npt.NDArray[np.uint8]
+    ) -> None:
         for source, result in zip(sources, results, strict=True):
-            resize_window(
-                source,
-                rows=rows,
-                columns=columns,
-                resample=geometry.resample,
-                scratch=worker.scratch,
-                out=worker.window,
-            )
-            result[...] = worker.window.numpy()[kept]
+            result[...] = resizer(source).numpy()[kept]
 
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(num_threads)) if num_threads > 1 else None
         for at in _groups(num_frames, group):
             sources = list(frames[at])
-            share = -(-len(sources) // num_threads)
-            shares = list(_groups(len(sources), share))
+            shares = list(_groups(len(sources), -(-len(sources) // num_threads)))
             parts = [sources[part] for part in shares]
             results = [target[part] for part in shares]
             run = map if pool is None else pool.map
-            for _ in run(resize, workers, parts, results):
-                pass
+            for _ in run(resize, resizers, parts, results):
+                pass  # waits, and raises what a thread raised
             ready = torch.from_numpy(pixels[: len(sources)]).permute(0, 3, 1, 2)
             apply_color_scale(ready, scale, out=out[at])
