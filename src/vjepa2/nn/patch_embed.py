@@ -50,11 +50,11 @@ class PatchEmbed3D(nn.Module):
             pixels: normalised pixels.
             keep_ids: [B, K] ids of the tubelets to embed; the others are never touched.
         """
-        num_frames = pixels.shape[1]
+        _, num_frames, _, height, width = pixels.shape
+        t, h, w = self.grid(num_frames, height, width)
         if num_frames < self.tubelet_size:
             last = pixels[:, -1:].expand(-1, self.tubelet_size - num_frames, -1, -1, -1)
             pixels = torch.cat([pixels, last], dim=1)
-        t, h, w = self.grid(*pixels.shape[1:2], *pixels.shape[3:])
         p, tubelet = self.patch_size, self.tubelet_size
         pixels = pixels[:, : t * tubelet, :, : h * p, : w * p]
         patches = (
