@@ -25,9 +25,9 @@ from vjepa2.weights.hub import HubOptions, Source, open_source, upload_folder
 from vjepa2.weights.load import LoadPlan, LoadReport, load_into, stored_dtype
 from vjepa2.weights.mismatch import fold
 from vjepa2.weights.placement import Device, DeviceMap, choose_placement, dispatch
-from vjepa2.weights.read import read_checkpoint
+from vjepa2.weights.read import Checkpoint, read_checkpoint
 from vjepa2.weights.save import all_values, outdated_weights, write_weights
-from vjepa2.weights.skeleton import Skeleton
+from vjepa2.weights.skeleton import Skeleton, collector_paused
 
 
 class PretrainedModel(Network):
@@ -119,27 +119,60 @@ class PretrainedModel(Network):
         own.name_or_path = os.fspath(name_or_path)
         if attn_implementation is not None:
             own.attn_implementation = attn_implementation
-        checkpoint = read_checkpoint(source, variant=variant)
-        target = _one_dtype(dtype, torch_dtype, own.dtype) or stored_dtype(checkpoint)
-        own.dtype = target
+        with collector_paused():
+            checkpoint = read_checkpoint(source, variant=variant)
+            own.dtype = _one_dtype(dtype, torch_dtype, own.dtype) or stored_dtype(checkpoint)
+            model, report = cls._filled(
+                own,
+                checkpoint,
+                device_map=device_map,
+                max_memory=max_memory,
+                offload_folder=offload_folder,
+                replace_mismatched=ignore_mismatched_sizes,
+                generator=generator,
+            )
+        if report.fresh:
+            warnings.warn(
+                f"{len(report.fresh)} parameters of {cls.__name__} are not in {source.name} and "
+                f"were made fresh: {fold(report.fresh)}. Train the model before you use its "
+                "predictions.",
+                stacklevel=2,
+            )
+        # The port's interface: one argument turns the result into a pair.
+        return cast(Self, (model, report.as_loading_info())) if output_loading_info else model
 
+    @classmethod
+    def _filled(
+        cls,
+        config: VJEPA2Config,
+        checkpoint: Checkpoint,
+        *,
+        device_map: DeviceMap | None,
+        max_memory: Mapping[Device, int | str] | None,
+        offload_folder: str | os.PathLike[str] | None,
+        replace_mismatched: bool,
+        generator: torch.Generator | None,
+    ) -> tuple[Self, LoadReport]:
+        """A model in evaluation mode that holds the tensors of `checkpoint`."""
+        assert config.dtype is None or isinstance(config.dtype, torch.dtype)
         with Skeleton():
-            model = cls(own)
+            model = cls(config)
         placement = choose_placement(
             model,
             device_map,
-            dtype=target,
+            dtype=config.dtype,
             max_memory=max_memory,
             no_split=cls._no_split_modules,
         )
         plan = LoadPlan(
             base_prefix=cls.base_model_prefix,
-            dtype=target,
+            dtype=config.dtype,
             place=placement.of,
-            replace_mismatched=ignore_mismatched_sizes,
+            replace_mismatched=replace_mismatched,
             make_fresh=lambda names: model.init_missing(names, generator=generator),
         )
-        report = load_into(model, checkpoint, plan)
+        model.load_report = report = load_into(model, checkpoint, plan)
+        model.eval()
         if placement.single is None:
             dispatch(
                 model,
@@ -151,17 +184,7 @@ class PretrainedModel(Network):
             )
         elif device_map is not None:
             vars(model)["hf_device_map"] = {"": placement.single}
-        model.load_report = report
-        model.eval()
-        if report.fresh:
-            warnings.warn(
-                f"{len(report.fresh)} parameters of {cls.__name__} are not in {source.name} and "
-                f"were made fresh: {fold(report.fresh)}. Train the model before you use its "
-                "predictions.",
-                stacklevel=2,
-            )
-        # The port's interface: one argument turns the result into a pair.
-        return cast(Self, (model, report.as_loading_info())) if output_loading_info else model
+        return model, report
 
     def save_pretrained(
         self,

@@ -1,6 +1,8 @@
 """Build a network without memory for its parameters and without initialising them."""
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -49,3 +51,19 @@ class Skeleton(TorchFunctionMode):
             if target.is_meta:
                 return target
         return func(*args, **options)
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Hold Python's cycle collector while thousands of lasting objects are made at once.
+
+    Their number alone would start a full collection, which walks everything imported so far and
+    finds nothing (0.1 s of the 0.15 s that the first load of ViT-L takes).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
