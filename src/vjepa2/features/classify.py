@@ -1,17 +1,20 @@
 """Which of the labels that a model knows a video shows: `classify("clip.mp4")[0].label`."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, InputError
+from vjepa2.errors import ConfigError, InputError, VideoError
 from vjepa2.features.clips import clips_of
 from vjepa2.features.embed import clip_frames
+from vjepa2.features.failures import FileFailure
 from vjepa2.features.loading import LoadedModel, ModelLike, load
 from vjepa2.models.classification import VJEPA2ForVideoClassification
-from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.video.inputs import split_videos
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.sampling import ClipSampling
@@ -31,6 +34,9 @@ class LabelScore:
     label: str
     index: int
     probability: float
+
+    def __str__(self) -> str:
+        return f"{self.probability:6.1%}  {self.label}"
 
 
 def classify(
@@ -71,18 +77,112 @@ def classify(
             f"classify takes one video, got {len(videos)}. Load the model once and call it for "
             "each: [classify(video, model=model) for video in videos]."
         )
+    classifier = make_classifier(
+        model,
+        processor=processor,
+        top_k=top_k,
+        num_frames=num_frames,
+        sampling=sampling,
+        num_clips=num_clips,
+        device=device,
+        dtype=dtype,
+    )
+    return classifier.scores(videos[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A loaded classifier with fixed settings.
+
+    Attributes:
+        model: network and processor.
+        sampling: frames of a clip.
+        num_clips: clips of a video whose probabilities are averaged.
+        top_k: labels to give.
+    """
+
+    model: LoadedModel
+    sampling: ClipSampling
+    num_clips: int = 1
+    top_k: int = 5
+
+    def scores(self, video: object) -> list[LabelScore]:
+        """The most probable labels of one video. See `clips_of` for errors."""
+        clips = clips_of(
+            video,
+            processor=self.model.processor,
+            sampling=self.sampling,
+            num_clips=self.num_clips,
+            device=self.model.device,
+        )
+        with self.model.inference():
+            logits = torch.cat([self.model.network(clip.pixels).logits for clip in clips])
+        return top_labels(logits, self.model, top_k=self.top_k)
+
+
+def make_classifier(
+    model: ModelLike | None = None,
+    *,
+    processor: VJEPA2VideoProcessor | None = None,
+    top_k: int = 5,
+    num_frames: int | None = None,
+    sampling: str | ClipSampling = "uniform",
+    num_clips: int = 1,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Classifier:
+    """Load a classifier once for many videos; arguments and errors as in `classify`."""
+    if top_k < 1:
+        raise ConfigError(f"top_k must be 1 or more, got {top_k}.")
     ready = load_classifier(model, processor=processor, device=device, dtype=dtype)
     frames = clip_frames(ready, num_frames=num_frames, sampling=sampling)
-    clips = clips_of(
-        videos[0],
-        processor=ready.processor,
-        sampling=frames,
-        num_clips=num_clips,
-        device=ready.device,
-    )
-    with ready.inference():
-        logits = torch.cat([ready.network(clip.pixels).logits for clip in clips])
-    return top_labels(logits, ready, top_k=top_k)
+    return Classifier(model=ready, sampling=frames, num_clips=num_clips, top_k=top_k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyReport:
+    """Labels of many files.
+
+    Attributes:
+        model: name of the model.
+        results: source and its labels, the best first, in the order given.
+        failed: sources that could not be read, and why.
+    """
+
+    model: str
+    results: tuple[tuple[str, tuple[LabelScore, ...]], ...]
+    failed: tuple[FileFailure, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "model": self.model,
+            "results": [
+                {"source": source, "labels": [asdict(score) for score in scores]}
+                for source, scores in self.results
+            ],
+            "failed": [asdict(failure) for failure in self.failed],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{source}\n" + "\n".join(f"  {score}" for score in scores)
+            for source, scores in self.results
+        )
+
+
+def classify_files(
+    files: Iterable[str | os.PathLike[str]], *, classifier: Classifier
+) -> ClassifyReport:
+    """Name what many files show; goes on after a file that cannot be read."""
+    results = []
+    failed = []
+    for source in dict.fromkeys(os.fsdecode(file) for file in files):
+        try:
+            results.append((source, tuple(classifier.scores(source))))
+        except (VideoError, InputError) as error:
+            failed.append(FileFailure.of(source, error))
+    return ClassifyReport(model=classifier.model.name, results=tuple(results), failed=tuple(failed))
 
 
 def load_classifier(
@@ -95,7 +195,7 @@ def load_classifier(
     """Load a model that has a trained head.
 
     Raises:
-        ConfigError: it has none; its labels would be random.
+        ConfigError: it has none (labels would be random), or it predicts a number.
         WeightsError: the model cannot be loaded.
     """
     ready = load(
@@ -105,12 +205,9 @@ def load_classifier(
         device=device,
         dtype=dtype,
     )
-    network = ready.network
-    # A network that the caller loaded may have been trained since: its report is history.
-    report = network.load_report if network is not model else None
-    if isinstance(network, VJEPA2Model) or (report is not None and report.fresh):
+    if not ready.names_labels:
         raise ConfigError(
-            f"{ready.name} has no trained classification head, so it cannot name labels. Choose a "
+            f"{ready.name} has no trained head that scores labels, so it cannot name any. Choose a "
             "classifier, such as facebook/vjepa2-vitl-fpc16-256-ssv2, or use embed for features."
         )
     return ready
@@ -123,17 +220,8 @@ def top_labels(logits: Float[Tensor, "B L"], model: LoadedModel, *, top_k: int) 
         logits: scores of B clips for all labels.
         model: whose `id2label` and `problem_type` say what the scores mean.
         top_k: labels to return, above 0.
-
-    Raises:
-        ConfigError: `top_k` is below 1, or the model predicts numbers instead of labels.
     """
     config = model.network.config
-    if top_k < 1:
-        raise ConfigError(f"top_k must be 1 or more, got {top_k}.")
-    if config.problem_type == "regression" or config.num_labels == 1:
-        raise ConfigError(
-            f"{model.name} predicts a number, not labels. Call the model itself for its logits."
-        )
     scores = logits.float()
     if config.problem_type == "multi_label_classification":
         probabilities = scores.sigmoid().mean(dim=0)

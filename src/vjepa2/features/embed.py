@@ -63,12 +63,36 @@ def embed(
         ConfigError: an option is wrong.
         InputError: `videos` are no videos.
     """
+    embedder = make_embedder(
+        model,
+        processor=processor,
+        num_frames=num_frames,
+        sampling=sampling,
+        num_clips=num_clips,
+        pool=pool,
+        device=device,
+        dtype=dtype,
+    )
+    with embedder.model.inference():
+        return [row for video in split_videos(videos) for row in embedder.rows(video)]
+
+
+def make_embedder(
+    model: ModelLike | None = None,
+    *,
+    processor: VJEPA2VideoProcessor | None = None,
+    num_frames: int | None = None,
+    sampling: str | ClipSampling = "uniform",
+    num_clips: int = 1,
+    pool: str = "mean",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> "Embedder":
+    """Load a model once for many videos; arguments and errors as in `embed`."""
     check_choice("pool", pool, POOLS)
     ready = load(model, kind=VJEPA2Model, processor=processor, device=device, dtype=dtype)
     frames = clip_frames(ready, num_frames=num_frames, sampling=sampling)
-    embedder = Embedder(model=ready, sampling=frames, num_clips=num_clips, pool=pool)
-    with ready.inference():
-        return [row for video in split_videos(videos) for row in embedder.rows(video)]
+    return Embedder(model=ready, sampling=frames, num_clips=num_clips, pool=pool)
 
 
 def clip_frames(
@@ -94,7 +118,7 @@ class Embedder:
     model: LoadedModel
     sampling: ClipSampling
     num_clips: int = 1
-    pool: Pool = "mean"
+    pool: str = "mean"
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides what the features are, ready for JSON."""

@@ -40,17 +40,30 @@ class LoadedModel:
         network: encoder with predictor, or classifier.
         processor: makes its pixels.
         name: hub name, folder or "motion-tiny"; the class name for an object without one.
+        has_fresh_head: the checkpoint has no classification head, so this one is random.
     """
 
     network: Network
     processor: VJEPA2VideoProcessor
     name: str
+    has_fresh_head: bool = False
 
     @property
     def base(self) -> VJEPA2Model:
         """The encoder (with predictor), without a classification head."""
         network = self.network
         return network if isinstance(network, VJEPA2Model) else network.vjepa2
+
+    @property
+    def names_labels(self) -> bool:
+        """Whether it has a trained head whose outputs are scores of labels."""
+        config = self.network.config
+        return (
+            isinstance(self.network, VJEPA2ForVideoClassification)
+            and not self.has_fresh_head
+            and config.num_labels > 1
+            and config.problem_type != "regression"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -119,10 +132,12 @@ def load(
         )
     folder = resolve_model(model)
     network = kind.from_pretrained(folder, dtype=dtype, device_map=resolve_device(device))
+    report = network.load_report
     return LoadedModel(
         network=network,
         processor=processor or VJEPA2VideoProcessor.from_pretrained(folder),
         name=DEFAULT_MODEL if folder == resolve_model(None) else folder,
+        has_fresh_head=report is not None and bool(report.fresh),
     )
 
 

@@ -1,0 +1,1 @@
+"""The command `vjepa2`: one file a verb. Parse, call one function, print."""

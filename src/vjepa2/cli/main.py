@@ -1,0 +1,50 @@
+"""The command `vjepa2`. Verbs import torch and FFmpeg when they run, so help comes at once."""
+
+from typing import Annotated
+
+import typer
+
+from vjepa2._version import __version__
+from vjepa2.cli.classify import classify
+from vjepa2.cli.demo import demo
+from vjepa2.cli.embed import embed
+from vjepa2.cli.info import info
+
+# Plain help: rich would cost more time than everything else here together.
+app = typer.Typer(
+    name="vjepa2",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vjepa2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Understand video with V-JEPA 2: files in, features and labels out.
+
+    \b
+    Start with:
+      vjepa2 demo
+    """
+
+
+for verb in (demo, embed, classify, info):
+    app.command()(verb)
+
+
+def run() -> None:
+    """Entry point of the console command."""
+    app()

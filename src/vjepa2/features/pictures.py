@@ -1,0 +1,147 @@
+"""Pictures of features: the three directions in which tokens differ most, as red, green and blue.
+
+Tokens [N, D] are centred and projected onto their three principal components (largest variance
+first); each projection becomes one colour channel. Tokens that the encoder describes alike get like
+colours, in all frames of the clip, because all tokens share one projection. Colours have no meaning
+of their own and cannot be compared between videos.
+
+The sign of a principal component is arbitrary, and solvers differ in it; here it is fixed from the
+data (`_orient`), so that the same features give the same colours everywhere.
+"""
+
+import base64
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vjepa2.errors import ShapeError
+from vjepa2.shapes import TokenGrid
+from vjepa2.video.container import import_av
+
+NUM_COLOURS = 3
+
+# The darkest and brightest share of the tokens are cut off, so that single outliers do not make
+# everything else grey.
+CLIPPED_SHARE = 0.02
+
+MIDDLE_GREY = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ColourMaps:
+    """The colours of the tokens of one clip.
+
+    Attributes:
+        maps: uint8 [t, 3, h, w], one small picture a step, one pixel a token.
+        shares: for red, green and blue, the share of the tokens' variance it shows, 0..1.
+    """
+
+    maps: UInt8[Tensor, "t 3 h w"]
+    shares: tuple[float, float, float]
+
+
+def colour_maps(tokens: Float[Tensor, "N D"], grid: TokenGrid) -> ColourMaps:
+    """Colour the tokens of one clip by their three main directions.
+
+    Args:
+        tokens: of any floating type, ordered time, row, column.
+        grid: with N = t * h * w.
+
+    Raises:
+        ShapeError: the number of tokens is not that of the grid.
+    """
+    if tokens.ndim != 2 or tokens.shape[0] != grid.num_tokens:
+        raise ShapeError(
+            f"Expected tokens [N={grid.num_tokens}, D] of the grid {tuple(grid)}, "
+            f"got {list(tokens.shape)}."
+        )
+    values = tokens.detach().cpu().double()
+    values = values - values.mean(dim=0)
+    # Eigenvectors of the covariance: unlike a randomised solver this needs no seed, and unlike an
+    # SVD of all tokens its cost hardly grows with their number.
+    variances, directions = torch.linalg.eigh(values.T @ values)
+    variances, directions = variances.flip(0).clamp(min=0), directions.flip(1)
+    scores = _orient(values @ directions[:, :NUM_COLOURS])
+    total = float(variances.sum())
+    shares = [float(value) / total if total > 0 else 0.0 for value in variances[:NUM_COLOURS]]
+    channels = _stretch(scores, smallest=1e-9 * total**0.5)
+    maps = channels.T.reshape(NUM_COLOURS, *grid).permute(1, 0, 2, 3)
+    return ColourMaps(
+        maps=(maps * 255).round().to(torch.uint8).contiguous(),
+        shares=(shares[0], shares[1], shares[2]),
+    )
+
+
+def _orient(scores: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Choose the sign of each column by its third moment: the longer tail becomes bright.
+
+    A symmetric column has no longer tail; there its first value of the largest size decides.
+    """
+    third = scores.pow(3).sum(dim=0)
+    scale = scores.abs().pow(3).sum(dim=0)
+    largest = scores.gather(0, scores.abs().argmax(dim=0, keepdim=True))[0]
+    decides = torch.where(third.abs() > 1e-6 * scale, third, largest)
+    return torch.where(decides < 0, -scores, scores)
+
+
+def _stretch(scores: Float[Tensor, "N 3"], *, smallest: float) -> Float[Tensor, "N 3"]:
+    """Each column to 0..1; a column that does not vary becomes middle grey."""
+    ends = torch.tensor([CLIPPED_SHARE, 1 - CLIPPED_SHARE], dtype=scores.dtype)
+    low, high = torch.quantile(scores, ends, dim=0)
+    span = high - low
+    stretched = ((scores - low) / span.clamp(min=smallest or 1.0)).clamp(0, 1)
+    return torch.where(span > smallest, stretched, torch.full_like(scores, MIDDLE_GREY))
+
+
+def enlarge(maps: UInt8[Tensor, "t 3 h w"], *, height: int, width: int) -> UInt8[Tensor, "t 3 H W"]:
+    """Maps at another size; a token stays a sharp square, which is the part it stands for."""
+    return F.interpolate(maps, size=(height, width), mode="nearest-exact")
+
+
+def overlay(
+    frames: UInt8[Tensor, "t 3 H W"], maps: UInt8[Tensor, "t 3 h w"], *, strength: float = 0.6
+) -> UInt8[Tensor, "t 3 H W"]:
+    """Lay colour maps over the grey picture of their frames.
+
+    Args:
+        frames: one frame per step, RGB.
+        maps: the colours of the same steps.
+        strength: 0 shows the grey frames, 1 the colours alone.
+
+    Raises:
+        ShapeError: another number of frames than of maps.
+    """
+    if len(frames) != len(maps):
+        raise ShapeError(f"Expected a frame for each of {len(maps)} maps, got {len(frames)}.")
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601 luma
+    grey = (frames.float() * weights).sum(dim=1, keepdim=True)
+    colour = enlarge(maps, height=frames.shape[2], width=frames.shape[3]).float()
+    return torch.lerp(grey.expand_as(colour), colour, strength).round().to(torch.uint8)
+
+
+def encode_png(image: UInt8[Tensor, "3 H W"]) -> bytes:
+    """The bytes of a PNG file.
+
+    Raises:
+        ShapeError: `image` is not uint8 [3, H, W].
+    """
+    if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+        raise ShapeError(
+            f"A picture must be uint8 [3, H, W], got {image.dtype} {list(image.shape)}."
+        )
+    av = import_av()
+    pixels = image.permute(1, 2, 0).contiguous().cpu().numpy()
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    codec = av.CodecContext.create("png", "w")
+    codec.width, codec.height, codec.pix_fmt = frame.width, frame.height, "rgb24"
+    codec.time_base = Fraction(1)
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+
+
+def data_uri(data: bytes, *, kind: str) -> str:
+    """Bytes as an address that a page can hold inside itself; `kind` is a MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
