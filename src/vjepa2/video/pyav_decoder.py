@@ -148,10 +148,13 @@ class PyAVDecoder:
     def _without_damage(self, table: FrameTable) -> FrameTable:
         """Decode everything once and keep the frames that came out whole."""
         self._reopen(careful=True)
-        given = set()
+        given: set[int] = set()
+        latest = NO_TIME
         while (frame := self._cursor.next_frame()) is not None:
             self._converter = self._converter or RGBConverter(frame)
-            given.add(frame.pts)
+            if frame.pts is not None and frame.pts > latest:  # damage can upset the order
+                latest = frame.pts
+                given.add(latest)
         positions = [
             index
             for index, ticks in enumerate(table.ticks.tolist())
@@ -261,7 +264,7 @@ class PyAVDecoder:
         target = int(self.table.ticks[index])
         self._jump_if_useful(index, keys_back)
         cursor = self._cursor
-        cursor.skip_before = target
+        cursor.skip_before = None if self._is_careful else target
         while (frame := cursor.next_frame()) is not None:
             if frame.pts is None:
                 continue
@@ -279,6 +282,11 @@ class PyAVDecoder:
         target = int(table.ticks[index])
         key = max(table.key_before(index) - keys_back, 0)
         is_behind = cursor.last_ticks is not None and target <= cursor.last_ticks
+        if self._skip_damage and self._is_careful:
+            # The frames that count as readable are those of a walk from the start.
+            if is_behind:
+                self._reopen(careful=True)
+            return
         if not is_behind:
             reached = table.key_pts[0] if cursor.fed_ticks is None else cursor.fed_ticks
             skipped = np.searchsorted(table.ticks, [reached, table.key_pts[key]])
