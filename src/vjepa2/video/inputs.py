@@ -10,7 +10,7 @@ type and their memory order, and a list of frames stays a list.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -61,16 +61,15 @@ class Clip:
         """Element type of the frames."""
         return self.frames[0].dtype
 
-    def take(self, indices: list[int]) -> "Clip":
-        """The clip of the frames at these positions (views where the positions are all)."""
-        if len(indices) == len(self.frames):
-            frames = self.frames
-        elif isinstance(self.frames, Tensor):
-            # A list of views: picking frames must not copy a long video.
-            frames = [self.frames[index] for index in indices]
-        else:
-            frames = [self.frames[index] for index in indices]
-        return Clip(frames=frames, metadata=replace(self.metadata, frames_indices=indices))
+    @property
+    def device(self) -> torch.device:
+        """Where the frames are."""
+        return self.frames[0].device
+
+    def groups(self, size: int) -> Iterator[Num[Tensor, "T C H W"] | list[Num[Tensor, "C H W"]]]:
+        """Yield the frames in order, at most `size` at a time."""
+        for start in range(0, len(self.frames), size):
+            yield self.frames[start : start + size]
 
 
 def is_source(value: object) -> bool:
@@ -79,8 +78,9 @@ def is_source(value: object) -> bool:
 
 
 def is_reader(value: object) -> bool:
-    """True for an open video: ours or torchcodec's."""
-    return hasattr(value, "get_frames_at") and hasattr(value, "metadata")
+    """True for an open video, ours or torchcodec's, or chosen frames of one (`ReaderFrames`)."""
+    is_picked = hasattr(value, "reader") and hasattr(value, "indices")
+    return is_picked or (hasattr(value, "get_frames_at") and hasattr(value, "metadata"))
 
 
 def is_frames(value: object) -> bool:
@@ -114,7 +114,7 @@ def split_videos(videos: object) -> list[object]:
             f"A video has 4 axes, [T, H, W, C] or [T, C, H, W]; an image 3; a batch 5. "
             f"Got shape {list(videos.shape)}."
         )
-    if is_source(videos) or is_reader(videos) or is_frames(videos) or is_image(videos):
+    if any(is_one(videos) for is_one in (is_source, is_reader, is_frames, is_image)):
         return [videos]
     if not isinstance(videos, list | tuple):
         raise InputError(
@@ -136,25 +136,18 @@ def split_videos(videos: object) -> list[object]:
 def open_video(
     video: object, *, layout: Layout | None, choice: FrameChoice | None, known: VideoMetadata | None
 ) -> Clip:
-    """Turn one element of `split_videos` into a clip of the chosen frames.
+    """Turn an array, a list of frames or `Frames` into a clip (`streams` opens the rest).
 
     Args:
-        video: one video.
+        video: one element of `split_videos` that needs no decoding.
         layout: axis order of arrays; None infers it from the shape.
         choice: which frames; None takes all.
-        known: what the caller knows about an array's origin (`fps`, ...).
+        known: what the caller knows about the video's origin (`fps`, ...).
 
     Raises:
-        ShapeError, DtypeError, InputError: not a video; the message names what was expected.
-        VideoError: a path or reader cannot be decoded.
+        ShapeError, DtypeError: not a video; the message names what was expected.
+        InputError, VideoTooShortError: `choice` cannot be met.
     """
-    if is_source(video):
-        from vjepa2.video.reader import VideoReader  # opens files: FFmpeg is loaded only here
-
-        with VideoReader(video) as reader:  # type: ignore[arg-type]
-            return read_clip(reader, choice=choice)
-    if is_reader(video):
-        return read_clip(video, choice=choice)
     clip = _decoded_clip(video) if is_frames(video) else _array_clip(video, layout=layout)
     if known is not None:
         indices = known.frames_indices or clip.metadata.frames_indices
@@ -166,30 +159,13 @@ def _choose(clip: Clip, choice: FrameChoice) -> Clip:
     total = len(clip.frames)
     indices = choice.indices(replace(clip.metadata, total_num_frames=total))
     times = clip.metadata.pts_seconds
-    chosen = clip.take(indices)
-    if times is not None:
-        chosen.metadata.pts_seconds = [times[index] for index in indices]
-    return chosen
-
-
-def read_clip(reader: Any, *, choice: FrameChoice | None) -> Clip:
-    """Decode the chosen frames of an open video."""
-    known = reader.metadata
-    metadata = VideoMetadata(
-        total_num_frames=len(reader),
-        fps=known.average_fps,
-        width=known.width,
-        height=known.height,
-        duration=known.duration_seconds,
-        video_backend=type(reader).__name__,
+    metadata = replace(
+        clip.metadata,
+        frames_indices=indices,
+        pts_seconds=None if times is None else [times[index] for index in indices],
     )
-    indices = (choice or FrameChoice()).indices(metadata)
-    frames = reader.get_frames_at(indices)
-    times = [float(time) for time in frames.pts_seconds]
-    return Clip(
-        frames=frames.data,
-        metadata=replace(metadata, frames_indices=indices, pts_seconds=times),
-    )
+    # One view a frame: choosing frames must not copy them.
+    return Clip(frames=[clip.frames[index] for index in indices], metadata=metadata)
 
 
 def _decoded_clip(frames: Any) -> Clip:

@@ -28,20 +28,14 @@ def to_rgb(clip: Clip, *, convert: bool) -> Clip:
     if C not in CHANNEL_COUNTS or not convert:
         names = {1: " (grey)", 4: " (with opacity)"}
         hint = " Pass do_convert_rgb=True to convert them." if C in names else ""
+        swap = " If it is [C, T, H, W], pass video.transpose(0, 1)." if T == 3 else ""
         raise ShapeError(
             f"Expected frames with 3 color channels, got {C}{names.get(C, '')} in a video of "
-            f"shape [T, C, H, W] = {[T, C, H, W]}.{hint}"
+            f"shape [T, C, H, W] = {[T, C, H, W]}.{hint}{swap}"
         )
     if C == 1:
-        frames: Tensor | list[Tensor]
-        if isinstance(clip.frames, Tensor):
-            frames = clip.frames.expand(T, 3, H, W)
-        else:
-            frames = [frame.expand(3, H, W) for frame in clip.frames]
-        return replace(clip, frames=frames)
+        return replace(clip, frames=[frame.expand(3, H, W) for frame in clip.frames])
     if all(bool((frame[3] >= 255).all()) for frame in clip.frames):
-        if isinstance(clip.frames, Tensor):
-            return replace(clip, frames=clip.frames[:, :3])
         return replace(clip, frames=[frame[:3] for frame in clip.frames])
     return replace(clip, frames=[_on_white(frame) for frame in clip.frames])
 
@@ -51,14 +45,14 @@ def _on_white(frame: Num[Tensor, "4 H W"]) -> Tensor:
     return (1 - opacity) * 255 + opacity * frame[:3]
 
 
-def check_values(clip: Clip, *, rescale_factor: float | None) -> None:
+def check_values(clip: Clip, *, rescale_factor: float) -> None:
     """Refuse NaN, infinity and values that rescaling would turn into nonsense.
 
     uint8 frames cannot be wrong and are not read. Others are read once.
 
     Args:
         clip: any element type.
-        rescale_factor: what pixels will be multiplied by; None if they will not. Ranges are
+        rescale_factor: what pixels will be multiplied by, 0 if they will not. Ranges are
             checked for 1/255 only: another factor says that the caller knows the range.
 
     Raises:
@@ -77,7 +71,7 @@ def check_values(clip: Clip, *, rescale_factor: float | None) -> None:
             f"The video holds NaN or infinity in {len(bad)} of {len(bounds)} frames (first: frame "
             f"{bad[0]}). Clean the frames, or pass them as uint8."
         )
-    if rescale_factor is None or not math.isclose(rescale_factor, 1 / 255):
+    if not math.isclose(rescale_factor, 1 / 255):
         return
     if clip.dtype.is_floating_point:
         if high <= 1.0 and (low, high) != (0.0, 0.0):

@@ -15,11 +15,12 @@ from torch import Tensor
 from vjepa2.errors import ConfigError, ShapeError, check_choice, check_option_names
 from vjepa2.video.batch import VideoBatch
 from vjepa2.video.geometry import AxisCrop, CropRounding, Geometry, center_crop, resized_size
-from vjepa2.video.inputs import Clip, Layout, open_video, split_videos
+from vjepa2.video.inputs import Clip, Layout, split_videos
 from vjepa2.video.metadata import FrameChoice, VideoMetadata, as_metadata
 from vjepa2.video.pixels import check_values, to_rgb
 from vjepa2.video.processor_options import ProcessorOptions
 from vjepa2.video.resize import ResizeMode
+from vjepa2.video.streams import opened_clip
 from vjepa2.video.transforms import ColorScale, color_scale, transform_frames
 
 
@@ -147,23 +148,27 @@ class VJEPA2VideoProcessor(ProcessorOptions):
         choice: FrameChoice | None,
         return_tensors: str | None,
     ) -> VideoBatch:
-        """Process videos one by one, so that only one of them is decoded at a time."""
+        """Process videos one by one; files are decoded a few frames at a time."""
         results: list[Tensor] = []
         origins: list[VideoMetadata] = []
         batch: Tensor | None = None
+        scale = self._scale()
         for video, metadata in zip(sources, known, strict=True):
-            clip = open_video(video, layout=self.input_data_format, choice=choice, known=metadata)
-            clip = to_rgb(clip, convert=self.do_convert_rgb)
-            check_values(clip, rescale_factor=self.rescale_factor if self.do_rescale else None)
-            geometry, scale = self._geometry(clip), self._scale()
-            shape = (len(clip.frames), 3, geometry.rows.size, geometry.columns.size)
-            dtype = scale.result_dtype(clip.dtype)
-            if batch is None:
-                device = clip.frames[0].device if self.device is None else self.device
-                batch = torch.empty(len(sources), *shape, dtype=dtype, device=device)
-            fits = (shape, dtype) == (batch.shape[1:], batch.dtype)
-            out = batch[len(results)] if fits else batch.new_empty(shape, dtype=dtype)
-            transform_frames(clip.frames, geometry=geometry, scale=scale, out=out)
+            with opened_clip(
+                video, layout=self.input_data_format, choice=choice, known=metadata
+            ) as clip:
+                if isinstance(clip, Clip):  # decoders give RGB, arrays may hold anything
+                    clip = to_rgb(clip, convert=self.do_convert_rgb)
+                    check_values(clip, rescale_factor=self.rescale_factor * self.do_rescale)
+                geometry = self._geometry(*clip.shape[2:])
+                shape = (clip.shape[0], 3, geometry.rows.size, geometry.columns.size)
+                dtype = scale.result_dtype(clip.dtype)
+                if batch is None:
+                    device = clip.device if self.device is None else torch.device(self.device)
+                    batch = torch.empty(len(sources), *shape, dtype=dtype, device=device)
+                fits = (shape, dtype) == (batch.shape[1:], batch.dtype)
+                out = batch[len(results)] if fits else batch.new_empty(shape, dtype=dtype)
+                transform_frames(clip, geometry=geometry, scale=scale, out=out)
             results.append(out)
             origins.append(clip.metadata)
         assert batch is not None
@@ -172,8 +177,8 @@ class VJEPA2VideoProcessor(ProcessorOptions):
             values["video_metadata"] = origins
         return values
 
-    def _geometry(self, clip: Clip) -> Geometry:
-        _, _, height, width = clip.shape
+    def _geometry(self, height: int, width: int) -> Geometry:
+        """What happens to frames of this size."""
         if self.do_resize:
             height, width = resized_size(self.size, height=height, width=width)
         rows, columns = AxisCrop(0, height, 0, height), AxisCrop(0, width, 0, width)

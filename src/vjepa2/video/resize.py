@@ -172,14 +172,10 @@ def axis_window(
     return AxisWindow(length, read_stop, read_start, read_stop, scale)
 
 
-def has_vector_kernel(frames: Tensor) -> bool:
-    """True where PyTorch resizes these frames with its uint8 vector kernel (x86, C = 3)."""
-    return (
-        frames.device.type == "cpu"
-        and frames.dtype == torch.uint8
-        and frames.shape[-3] == 3
-        and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-    )
+def has_vector_kernel(dtype: torch.dtype, *, num_channels: int) -> bool:
+    """True where PyTorch resizes such CPU frames with its uint8 vector kernel (x86, C = 3)."""
+    has_vectors = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return dtype == torch.uint8 and num_channels == 3 and has_vectors
 
 
 class WindowResizer:

@@ -16,11 +16,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Num
 from torch import Tensor
 
 from vjepa2.video.geometry import Geometry
@@ -103,36 +104,50 @@ def apply_color_scale(
     out.copy_(pixels).sub_(mean).div_(std)
 
 
+class FrameSource(Protocol):
+    """Frames of one video, given out in groups (`inputs.Clip`, `streams.StreamedClip`)."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """T, C, H, W."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Element type of every frame."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the frames are."""
+
+    def groups(self, size: int) -> Iterator[Num[Tensor, "T C H W"] | list[Num[Tensor, "C H W"]]]:
+        """Yield the frames in order, at most `size` at a time, any strides."""
+
+
 @torch.no_grad()
 def transform_frames(
-    frames: Num[Tensor, "T C H W"] | Sequence[Num[Tensor, "C H W"]],
-    *,
-    geometry: Geometry,
-    scale: ColorScale,
-    out: Float[Tensor, "T C h w"] | Num[Tensor, "T C h w"],
+    frames: FrameSource, *, geometry: Geometry, scale: ColorScale, out: Num[Tensor, "T C h w"]
 ) -> None:
     """Resize, crop and scale all frames of one video into `out`.
 
     Args:
-        frames: one tensor, or one tensor a frame, all of the same size and element type; any
-            strides. Frames are moved to the device of `out` group by group, in their own type.
+        frames: moved to the device of `out` group by group, in their own element type.
         geometry: made for the size of these frames.
         scale: the last step.
         out: size `geometry.rows.size` x `geometry.columns.size`, element type
-            `scale.result_dtype(frames dtype)`, on the device where the work shall happen.
+            `scale.result_dtype(frames.dtype)`, on the device where the work shall happen.
     """
-    first = frames[0]
-    H, W = first.shape[-2:]
+    _, C, H, W = frames.shape
     resizes = bool(geometry.height != H or geometry.width != W)
-    on_cpu = out.device.type == "cpu"
-    if resizes and on_cpu and geometry.resample != NEAREST and has_vector_kernel(first):
+    is_smooth = geometry.resample != NEAREST
+    on_cpu = {frames.device.type, out.device.type} == {"cpu"}
+    if resizes and is_smooth and on_cpu and has_vector_kernel(frames.dtype, num_channels=C):
         _transform_uint8(frames, geometry=geometry, scale=scale, out=out)
         return
-    group = max(1, _DEVICE_GROUP_BYTES // max(1, first.numel() * first.element_size()))
     rows, columns = geometry.windows(H, W)
-    for at in _groups(len(frames), group):
-        part = frames[at]
-        pixels = part if isinstance(part, Tensor) else torch.stack(list(part))
+    group = max(1, _DEVICE_GROUP_BYTES // (C * H * W * frames.dtype.itemsize))
+    position = 0
+    for part in frames.groups(group):
+        pixels = part if isinstance(part, Tensor) else torch.stack(part)
         pixels = pixels.to(out.device, non_blocking=True)
         if resizes:
             pixels = resize_frames(pixels, rows=rows, columns=columns, resample=geometry.resample)
@@ -141,33 +156,23 @@ def transform_frames(
             canvas = kept.new_zeros(*kept.shape[:2], geometry.rows.size, geometry.columns.size)
             canvas[:, :, geometry.rows.target, geometry.columns.target] = kept
             kept = canvas
-        apply_color_scale(kept, scale, out=out[at])
-
-
-def _groups(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
+        apply_color_scale(kept, scale, out=out[position : position + len(part)])
+        position += len(part)
 
 
 def _transform_uint8(
-    frames: UInt8[Tensor, "T C H W"] | Sequence[UInt8[Tensor, "C H W"]],
-    *,
-    geometry: Geometry,
-    scale: ColorScale,
-    out: Num[Tensor, "T C h w"],
+    frames: FrameSource, *, geometry: Geometry, scale: ColorScale, out: Num[Tensor, "T C h w"]
 ) -> None:
     """`transform_frames` with the CPU's vector kernel, which runs on one thread a frame.
 
     Frames of a group are spread over Python threads (the kernel releases the interpreter lock and
     starts no threads of its own); scaling is left to torch, which has its own.
     """
-    num_frames = len(frames)
-    _, H, W = frames[0].shape
+    T, _, H, W = frames.shape
     rows, columns = geometry.windows(H, W)
     height, width = geometry.rows.size, geometry.columns.size
-    group = min(num_frames, max(1, _GROUP_BYTES // (height * width * 3)))
-    num_busy = num_frames * H * W * 3 // _THREAD_BYTES
-    num_threads = max(1, min(torch.get_num_threads(), group, num_busy))
+    group = min(T, max(1, _GROUP_BYTES // (height * width * 3)))
+    num_threads = max(1, min(torch.get_num_threads(), group, T * H * W * 3 // _THREAD_BYTES))
     resizers = [
         WindowResizer(
             rows=rows,
@@ -182,20 +187,23 @@ def _transform_uint8(
     kept = (geometry.rows.kept, geometry.columns.kept)
 
     def resize(
-        resizer: WindowResizer, sources: Sequence[Tensor], results: npt.NDArray[np.uint8]
+        resizer: WindowResizer, sources: list[Tensor], results: npt.NDArray[np.uint8]
     ) -> None:
         for source, result in zip(sources, results, strict=True):
             result[...] = resizer(source).numpy()[kept]
 
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(num_threads)) if num_threads > 1 else None
-        for at in _groups(num_frames, group):
-            sources = list(frames[at])
-            shares = list(_groups(len(sources), -(-len(sources) // num_threads)))
-            parts = [sources[part] for part in shares]
-            results = [target[part] for part in shares]
-            run = map if pool is None else pool.map
+        run = map if pool is None else pool.map
+        position = 0
+        for part in frames.groups(group):
+            sources = list(part)
+            share = -(-len(sources) // num_threads)
+            shares = [slice(start, start + share) for start in range(0, len(sources), share)]
+            parts = [sources[at] for at in shares]
+            results = [target[: len(sources)][at] for at in shares]
             for _ in run(resize, resizers, parts, results):
                 pass  # waits, and raises what a thread raised
             ready = torch.from_numpy(pixels[: len(sources)]).permute(0, 3, 1, 2)
-            apply_color_scale(ready, scale, out=out[at])
+            apply_color_scale(ready, scale, out=out[position : position + len(sources)])
+            position += len(sources)

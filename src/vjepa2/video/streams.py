@@ -1,0 +1,132 @@
+"""Frames of an open video, decoded while they are processed.
+
+Sixty-four decoded frames of 1080p are 400 MB, their pixels for a model 50 MB. A streamed clip
+decodes a few frames at a time, so memory beyond the result stays constant.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vjepa2.errors import InputError, ShapeError
+from vjepa2.video.inputs import Clip, Layout, is_reader, is_source, open_video
+from vjepa2.video.metadata import FrameChoice, VideoMetadata
+
+_GROUP_BYTES = 32 << 20
+"""Decoded frames held at a time: 5 of 1080p, 12 of 720p."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReaderFrames:
+    """Chosen frames of an open reader, for `processor(ReaderFrames(reader=..., indices=...))`.
+
+    Attributes:
+        reader: a `VideoReader`, or another object with its `get_frames_at` and `metadata`.
+        indices: positions of the frames, in the order of the clip; rising ones are read in one
+            pass.
+    """
+
+    reader: Any
+    indices: Sequence[int]
+
+
+class StreamedClip:
+    """A clip whose frames are decoded when `groups` is walked through, which works once.
+
+    Args:
+        reader: open until the frames have been taken.
+        indices: positions of the frames in the video.
+        metadata: their origin; `pts_seconds` is filled in while frames are decoded.
+
+    Raises:
+        InputError: no frame was chosen.
+        ShapeError: the reader gives frames that are not [C, H, W].
+        VideoError: a frame cannot be decoded (here for the first ones).
+    """
+
+    dtype = torch.uint8
+    device = torch.device("cpu")
+
+    def __init__(self, reader: Any, *, indices: list[int], metadata: VideoMetadata) -> None:
+        if not indices:
+            raise InputError("No frame was chosen from the video; choose at least one.")
+        self.metadata = metadata
+        self._reader = reader
+        self._indices = indices
+        self._times: list[float] = []
+        pixels = (metadata.width or 1920) * (metadata.height or 1080)
+        self._step = max(1, _GROUP_BYTES // (pixels * 3))
+        self._first: Tensor | None = self._decode(0, self._step)
+        if self._first.ndim != 4 or self._first.shape[1] != 3:
+            raise ShapeError(
+                f"The reader gives frames of shape {list(self._first.shape)}, expected "
+                "[T, 3, H, W]. Open the video with dimension_order='NCHW'."
+            )
+        self.shape = (len(indices), *self._first.shape[1:])
+
+    def _decode(self, start: int, count: int) -> UInt8[Tensor, "T C H W"]:
+        frames = self._reader.get_frames_at(self._indices[start : start + count])
+        self._times += [float(time) for time in frames.pts_seconds]
+        pixels: Tensor = frames.data
+        return pixels
+
+    def groups(self, size: int) -> Iterator[UInt8[Tensor, "T C H W"]]:
+        """Yield the frames in order, at most `size` at a time."""
+        first, self._first = self._first, None
+        assert first is not None, "a streamed clip is read once"
+        step, done = min(size, self._step), len(first)
+        yield from first.split(step)
+        del first
+        for start in range(done, len(self._indices), step):
+            yield self._decode(start, step)
+        self.metadata.pts_seconds = self._times
+
+
+@contextlib.contextmanager
+def opened_clip(
+    video: object, *, layout: Layout | None, choice: FrameChoice | None, known: VideoMetadata | None
+) -> Iterator[Clip | StreamedClip]:
+    """Open one element of `inputs.split_videos` as a clip of the chosen frames.
+
+    Args:
+        video: one video in any form.
+        layout: axis order of arrays; None infers it from the shape.
+        choice: which frames; None takes all.
+        known: what the caller knows about an array's origin (`fps`, ...).
+
+    Raises:
+        ShapeError, DtypeError, InputError: not a video; the message names what was expected.
+        VideoError: a file cannot be read.
+    """
+    with contextlib.ExitStack() as stack:
+        if is_source(video):
+            from vjepa2.video.reader import VideoReader  # loads FFmpeg, which arrays do not need
+
+            video = stack.enter_context(VideoReader(video))  # type: ignore[arg-type]
+        if isinstance(video, ReaderFrames):
+            picked = [int(index) for index in video.indices]
+            yield StreamedClip(video.reader, indices=picked, metadata=_origin(video.reader, picked))
+        elif is_reader(video):
+            origin = _origin(video, [])
+            indices = (choice or FrameChoice()).indices(origin)
+            yield StreamedClip(video, indices=indices, metadata=_origin(video, indices))
+        else:
+            yield open_video(video, layout=layout, choice=choice, known=known)
+
+
+def _origin(reader: Any, indices: list[int]) -> VideoMetadata:
+    facts = reader.metadata
+    return VideoMetadata(
+        total_num_frames=len(reader),
+        fps=facts.average_fps,
+        width=facts.width,
+        height=facts.height,
+        duration=facts.duration_seconds,
+        video_backend=type(reader).__name__,
+        frames_indices=indices,
+    )
