@@ -133,20 +133,7 @@ def open_video(
     Raises:
         VideoOpenError, NoVideoStreamError, VideoTooLargeError: see `vjepa2.errors`.
     """
-    av = import_av()
-    try:
-        source.file.seek(0)
-        container = av.open(
-            _NamelessFile(source.file),
-            mode="r",
-            # To the demuxer: nothing else may be opened. To the decoders: no huge picture.
-            container_options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""},
-            options={"max_pixels": str(limits.max_pixels)},
-            buffer_size=READ_BUFFER_BYTES,
-            metadata_errors="replace",
-        )
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoOpenError(_explain_open(source, error)) from error
+    container = _open_container(source, {"max_pixels": str(limits.max_pixels)})
     try:
         stream = _best_video_stream(container, source)
         _check_size(stream, source, limits=limits)
@@ -157,6 +144,24 @@ def open_video(
         container.close()
         raise
     return OpenVideo(source=source, container=container, stream=stream)
+
+
+def _open_container(source: OpenedSource, probe_options: dict[str, str]) -> Any:
+    """Open the file; `probe_options` go to the decoders that look at its first packets."""
+    av = import_av()
+    try:
+        source.file.seek(0)
+        return av.open(
+            _NamelessFile(source.file),
+            mode="r",
+            # Nothing else may be opened.
+            container_options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""},
+            options=probe_options,
+            buffer_size=READ_BUFFER_BYTES,
+            metadata_errors="replace",
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise VideoOpenError(_explain_open(source, error)) from error
 
 
 def _best_video_stream(container: Any, source: OpenedSource) -> Any:
@@ -185,6 +190,8 @@ def _is_cover_picture(stream: Any) -> bool:
 
 def _check_size(stream: Any, source: OpenedSource, *, limits: ReadLimits) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
+    if width <= 0 or height <= 0:
+        width, height = _declared_size(source)
     if width * height > limits.max_pixels:
         raise VideoTooLargeError(
             f"{source.name} has frames of {width}x{height} = {width * height} pixels, more than "
@@ -195,6 +202,19 @@ def _check_size(stream: Any, source: OpenedSource, *, limits: ReadLimits) -> Non
             f"{source.name} opens, but no picture size can be found in it: it is cut off before "
             "the first complete frame, or damaged. Download or export it again."
         )
+
+
+def _declared_size(source: OpenedSource) -> tuple[int, int]:
+    """Width and height that a file claims whose pictures were refused or cannot be read."""
+    source.file.seek(0)
+    head = source.file.read(24)
+    if head.startswith(b"\x89PNG"):  # FFmpeg would decode all of it to tell; RFC 2083, 4.1.1
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    with _open_container(source, {"skip_frame": "all"}) as container:
+        streams = container.streams.video
+        if not streams or streams[0].codec_context is None:
+            return 0, 0
+        return streams[0].codec_context.width, streams[0].codec_context.height
 
 
 def _explain_open(source: OpenedSource, error: Exception) -> str:

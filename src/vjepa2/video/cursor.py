@@ -85,22 +85,27 @@ class FrameCursor:
         return False
 
     def _packets(self, first: "av.Packet[Any] | None") -> "Iterator[av.Packet[Any]]":
-        if first is not None:
-            yield first
         av = import_av()
+        late = first
         try:
+            # One packet behind: a broken packet at the very end is a cut, and would take intact
+            # frames with it. Elsewhere (a gap in a broadcast) the decoder may cope with it.
             for packet in self.video.container.demux(self.video.stream):
-                if packet.size:
-                    yield packet
+                if packet.size == 0:
+                    continue
+                if late is not None:
+                    yield late
+                late = packet
+            if late is not None and not late.is_corrupt:
+                yield late
+            elif late is not None:
+                self._note(late.dts, "its data is incomplete")
         except (av.error.FFmpegError, OSError) as error:
-            self._add_damage(None, f"the file cannot be read further ({error})")
+            self._note(None, f"the file cannot be read further ({_reason(error)})")
 
     def _decoded(self, first: "av.Packet[Any] | None") -> "Iterator[av.VideoFrame]":
         av = import_av()
         for packet in self._packets(first):
-            if packet.is_corrupt:
-                self._add_damage(packet.dts, "its data is incomplete")
-                continue
             if packet.pts is not None:
                 self.fed_ticks = max(packet.pts, self.fed_ticks or packet.pts)
             self._set_skipping(packet.pts)
@@ -135,8 +140,12 @@ class FrameCursor:
             yield frame
 
     def _add_damage(self, dts: int | None, why: str) -> None:
-        self.bad_packets[NO_TIME if dts is None else dts] = why
+        self._note(dts, why)
         self.is_doubtful = True
+
+    def _note(self, dts: int | None, why: str) -> None:
+        """Remember a packet that was not fed; frames fed before it are right."""
+        self.bad_packets[NO_TIME if dts is None else dts] = why
 
 
 def _reason(error: Exception) -> str:

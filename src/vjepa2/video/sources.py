@@ -99,7 +99,7 @@ def open_source(source: VideoSource, *, limits: ReadLimits) -> OpenedSource:
         InputError: `source` is none of these kinds.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        opened = OpenedSource(io.BytesIO(source), f"{len(source)} bytes", len(source), owned=True)
+        opened = OpenedSource(io.BytesIO(source), "the video in memory", len(source), owned=True)
     elif isinstance(source, str) and is_url(source):
         opened = _download(source, limits=limits)
     elif isinstance(source, str | os.PathLike):
