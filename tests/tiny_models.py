@@ -87,3 +87,36 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
     assert got.shape == wanted.shape, f"{got.shape} is not {wanted.shape}"
     difference = got.detach().double() - wanted.detach().double()
     return float(difference.norm() / wanted.detach().double().norm().clamp_min(1e-30))
+
+
+def block_names(prefix: str, *, qkv_bias: bool = True) -> set[str]:
+    names = {
+        f"{prefix}.{norm}.{leaf}" for norm in ("norm1", "norm2") for leaf in ("weight", "bias")
+    }
+    for part in ("query", "key", "value"):
+        names |= {f"{prefix}.attention.{part}.weight"}
+        names |= {f"{prefix}.attention.{part}.bias"} if qkv_bias else set()
+    for part in ("attention.proj", "mlp.fc1", "mlp.fc2"):
+        names |= {f"{prefix}.{part}.weight", f"{prefix}.{part}.bias"}
+    return names
+
+
+def model_names(*, encoder_depth: int, predictor_depth: int, qkv_bias: bool = True) -> set[str]:
+    """The published names, written out."""
+    names = {
+        "encoder.embeddings.patch_embeddings.proj.weight",
+        "encoder.embeddings.patch_embeddings.proj.bias",
+        "encoder.layernorm.weight",
+        "encoder.layernorm.bias",
+        "predictor.embeddings.mask_tokens",
+        "predictor.embeddings.predictor_embeddings.weight",
+        "predictor.embeddings.predictor_embeddings.bias",
+        "predictor.layernorm.weight",
+        "predictor.layernorm.bias",
+        "predictor.proj.weight",
+        "predictor.proj.bias",
+    }
+    for stack, depth in (("encoder", encoder_depth), ("predictor", predictor_depth)):
+        for i in range(depth):
+            names |= block_names(f"{stack}.layer.{i}", qkv_bias=qkv_bias)
+    return names

@@ -66,9 +66,15 @@ class ModelOutput(OrderedDict[str, Any]):
         OrderedDict.__setitem__(self, key, value)
         object.__setattr__(self, key, value)
 
-    def __delitem__(self, key: str) -> None:  # `pop` comes here too
+    def __delitem__(self, key: str) -> None:
         OrderedDict.__delitem__(self, key)
         object.__setattr__(self, key, None)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Remove a field and return it; `default` (or KeyError) when it is absent."""
+        value = OrderedDict.pop(self, key, *default)
+        setattr(self, key, None)
+        return value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), dict(self))

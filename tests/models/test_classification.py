@@ -1,0 +1,293 @@
+"""The classifier: pooler options, losses by formula, labels that do not fit."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_models import clip, model_names, randomise, relative_error, tiny_config
+from vjepa2.errors import InputError, LabelError, ShapeError, UnknownOptionError
+from vjepa2.models.classification import VJEPA2ForVideoClassification, classification_loss
+from vjepa2.models.outputs import ImageClassifierOutput
+from vjepa2.nn.pooler import AttentivePooler
+
+
+def make_model(**changes: Any) -> VJEPA2ForVideoClassification:
+    return randomise(VJEPA2ForVideoClassification(tiny_config(**changes)).double()).eval()
+
+
+def pixels(model: VJEPA2ForVideoClassification, **sizes: Any) -> Tensor:
+    return clip(model.config, **sizes).double()
+
+
+# -- forward ------------------------------------------------------------------------------------
+
+
+def test_logits_are_a_linear_map_of_the_pooled_tokens() -> None:
+    model = make_model()
+    x = pixels(model, height=16, width=48, frames=6)
+    out = model(x)
+    assert isinstance(out, ImageClassifierOutput) and list(out) == ["logits"]
+    pooled = model.pooler(model.vjepa2.get_vision_features(x))
+    wanted = pooled @ model.classifier.weight.T + model.classifier.bias
+    assert out.logits.shape == (2, 5)
+    torch.testing.assert_close(out.logits, wanted, rtol=1e-11, atol=1e-11)
+
+
+def test_the_predictor_does_not_run() -> None:
+    model = make_model()
+    model.vjepa2.predictor.forward = lambda *_: pytest.fail("the predictor ran")
+    model(pixels(model))
+
+
+@pytest.mark.parametrize(
+    ("changes", "heads", "eps"),
+    [
+        ({}, 2, 1e-6),
+        ({"num_pooler_attention_heads": 4}, 4, 1e-6),
+        ({"pooler_layer_norm_eps": 0.1}, 2, 0.1),
+        ({"layer_norm_eps": 0.2}, 2, 0.2),
+        ({"layer_norm_eps": 0.2, "pooler_layer_norm_eps": 1e-5}, 2, 1e-5),
+    ],
+)
+def test_heads_and_eps_of_the_pooler(changes: dict[str, Any], heads: int, eps: float) -> None:
+    """Original ViT-g probes have 16 heads and eps 1e-5, unlike their encoder: (22, 1e-6)."""
+    model = make_model(**changes)
+    other = AttentivePooler(
+        32, heads, num_layers=1, activation="gelu", layer_norm_eps=eps, dropout=0.0
+    ).double()
+    other.load_state_dict(model.pooler.state_dict())
+    tokens = torch.randn(2, 7, 32, dtype=torch.float64)
+    torch.testing.assert_close(model.pooler(tokens), other(tokens), rtol=1e-12, atol=1e-12)
+    assert model.vjepa2.encoder.layernorm.eps == changes.get("layer_norm_eps", 1e-6)
+
+
+def test_dropout_of_pooler_and_encoder_are_separate() -> None:
+    model = make_model(attention_dropout=0.5)
+    x = pixels(model)
+    assert torch.equal(model(x).logits, model(x).logits)
+    model.train()
+    assert torch.equal(model.vjepa2.encoder(x)[0], model.vjepa2.encoder(x)[0])
+    assert not torch.allclose(model(x).logits, model(x).logits)
+
+
+def test_hidden_states_and_attentions_are_the_encoders() -> None:
+    model = make_model()
+    x = pixels(model)
+    out = model(x, output_hidden_states=True, output_attentions=True)
+    wanted = model.vjepa2.encoder(x, output_hidden_states=True, output_attentions=True)
+    assert list(out) == ["logits", "hidden_states", "attentions"]
+    for name in ("hidden_states", "attentions"):
+        for one, other in zip(out[name], wanted[name], strict=True):
+            assert torch.equal(one, other)
+    assert [h is None for h in model(x, output_hidden_states=-1).hidden_states] == [
+        True,
+        True,
+        False,
+    ]
+    with pytest.raises(InputError, match="level 3; there are 3"):
+        model(x, output_hidden_states=3)
+
+
+@pytest.mark.parametrize("by_config", [True, False])
+def test_tuples(by_config: bool) -> None:
+    model = make_model(return_dict=not by_config, output_hidden_states=by_config)
+    options = {} if by_config else {"return_dict": False, "output_hidden_states": True}
+    labels = torch.tensor([0, 4])
+    out = model(pixels(model), labels, **options)
+    assert type(out) is tuple and len(out) == 3 and type(out[2]) is tuple
+    wanted = model(pixels(model), labels, return_dict=True)
+    assert torch.equal(out[0], wanted.loss) and torch.equal(out[1], wanted.logits)
+
+
+def test_unknown_arguments_and_wrong_pixels() -> None:
+    model = make_model()
+    with pytest.raises(UnknownOptionError, match="no option 'label'. Did you mean 'labels'"):
+        model(pixels(model), label=torch.tensor([0, 1]))
+    with pytest.raises(ShapeError, match=r"It looks like \[B, C, T, H, W\]"):
+        model(pixels(model).transpose(1, 2))
+
+
+def test_names_of_the_parameters_are_the_published_ones() -> None:
+    model = make_model(num_pooler_layers=2)
+    wanted = {f"vjepa2.{name}" for name in model_names(encoder_depth=2, predictor_depth=2)}
+    wanted |= {"pooler.query_tokens", "classifier.weight", "classifier.bias"}
+    layers = {
+        "pooler.cross_attention_layer": ("cross_attn", ("k_proj", "v_proj", "q_proj")),
+        **{
+            f"pooler.self_attention_layers.{i}": (
+                "self_attn",
+                ("k_proj", "v_proj", "q_proj", "out_proj"),
+            )
+            for i in range(2)
+        },
+    }
+    for prefix, (attention, matrices) in layers.items():
+        parts = [f"{attention}.{matrix}" for matrix in matrices]
+        for part in ["layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", *parts]:
+            wanted |= {f"{prefix}.{part}.weight", f"{prefix}.{part}.bias"}
+    assert set(model.state_dict()) == wanted == {name for name, _ in model.named_parameters()}
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    assert shapes["pooler.query_tokens"] == (1, 1, 32)
+    assert shapes["pooler.cross_attention_layer.mlp.fc1.weight"] == (128, 32)  # ratio 4 always
+    assert shapes["vjepa2.encoder.layer.0.mlp.fc1.weight"] == (64, 32)
+    assert shapes["classifier.weight"] == (5, 32)
+    assert "pooler.self_attention_layers.0.self_attn.q_proj.bias" in model_without_biases()
+
+
+def model_without_biases() -> set[str]:
+    """`qkv_bias=False` concerns encoder and predictor, never the pooler."""
+    names = set(make_model(qkv_bias=False).state_dict())
+    assert not any(name.endswith(("query.bias", "key.bias", "value.bias")) for name in names)
+    return names
+
+
+# -- losses ---------------------------------------------------------------------------------------
+
+
+LOGITS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.float64)
+
+
+def cross_entropy(row: list[float], label: int) -> float:
+    return math.log(sum(math.exp(x) for x in row)) - row[label]
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8])
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+def test_one_class_per_clip(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    rows = LOGITS.tolist()
+    wanted = (cross_entropy(rows[0], 2) + cross_entropy(rows[1], 0)) / 2
+    labels = torch.tensor([2, 0], dtype=dtype).reshape(shape)
+    for kind in (None, "single_label_classification"):
+        got = classification_loss(LOGITS, labels, problem_type=kind)
+        assert got.item() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_minus_100_ignores_a_clip() -> None:
+    labels = torch.tensor([-100, 1])
+    wanted = cross_entropy(LOGITS[1].tolist(), 1)
+    got = classification_loss(LOGITS, labels, problem_type=None)
+    assert got.item() == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_score_for_every_class(dtype: torch.dtype) -> None:
+    labels = torch.tensor([[1.0, 0.0, 0.25], [0.0, 1.0, 1.0]], dtype=dtype)
+    pairs = zip(LOGITS.flatten().tolist(), labels.flatten().tolist(), strict=True)
+    sigmoid = [(1 / (1 + math.exp(-x)), y) for x, y in pairs]
+    wanted = -sum(y * math.log(p) + (1 - y) * math.log(1 - p) for p, y in sigmoid) / 6
+    for kind in (None, "multi_label_classification"):
+        got = classification_loss(LOGITS, labels, problem_type=kind)
+        assert got.item() == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_one_label_is_regression(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """[B] against [B, 1] must not broadcast to [B, B]."""
+    labels = torch.tensor([3, -1], dtype=dtype).reshape(shape)
+    wanted = ((1.0 - 3) ** 2 + (0.0 + 1) ** 2) / 2
+    for kind in (None, "regression"):
+        got = classification_loss(LOGITS[:, :1], labels, problem_type=kind)
+        assert got.item() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_regression_of_several_numbers() -> None:
+    labels = torch.zeros(2, 3, dtype=torch.float64)
+    got = classification_loss(LOGITS, labels, problem_type="regression")
+    assert got.item() == pytest.approx(sum(x * x for x in LOGITS.flatten().tolist()) / 6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "message"),
+    [
+        (
+            torch.tensor([3, 0]),
+            None,
+            r"labels hold \[3\]; this model has 3 classes.*0 to 2 \(and -1",
+        ),
+        (torch.tensor([-1, -7]), None, r"labels hold \[-7, -1\]"),
+        (torch.tensor([0]), None, r"must be \[2\] or \[2, 1\], got \[1\] torch.int64"),
+        (torch.tensor([[0, 1], [1, 0]]), None, r"must be \[2\] or \[2, 1\], got \[2, 2\]"),
+        (torch.tensor([0.0, 1.0]), None, r"must be \[2, 3\], got \[2\] torch.float32. Integer"),
+        (torch.zeros(2, 2), "regression", r"labels for regression must be \[2, 3\], got \[2, 2\]"),
+        (torch.tensor([0.0, 1.0]), "single_label_classification", "integers, .*Use labels.long()"),
+        ([0, 1], None, "must be a tensor, got list. Use torch.tensor"),
+    ],
+)
+def test_labels_that_do_not_fit(labels: Any, kind: str | None, message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        classification_loss(LOGITS, labels, problem_type=kind)
+
+
+def test_one_label_has_its_own_shapes() -> None:
+    with pytest.raises(LabelError, match=r"labels for regression must be \[2\] or \[2, 1\], got"):
+        classification_loss(LOGITS[:, :1], torch.zeros(2, 3), problem_type=None)
+
+
+def test_the_kind_of_loss_is_not_remembered() -> None:
+    """The port writes it into the configuration, where it sticks and is saved."""
+    model = make_model(num_labels=3)
+    x = pixels(model)
+    before = model.config.to_dict()
+    many = model(x, torch.zeros(2, 3)).loss
+    one = model(x, torch.tensor([1, 2])).loss
+    assert many.item() != one.item()
+    assert model.config.problem_type is None and model.config.to_dict() == before
+
+
+def test_the_configured_kind_decides() -> None:
+    model = make_model(num_labels=3, problem_type="multi_label_classification")
+    x, labels = pixels(model), torch.tensor([[1, 0, 1], [0, 1, 1]])
+    wanted = classification_loss(model(x).logits, labels, problem_type="multi_label_classification")
+    assert torch.equal(model(x, labels).loss, wanted)
+    with pytest.raises(LabelError, match="labels for multi_label_classification must be"):
+        model(x, torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    model = make_model()
+    x, labels = pixels(model), torch.tensor([0, 4])
+    wanted = model(x, labels)
+    got = model.to(dtype)(x.float(), labels)
+    assert got.logits.dtype == got.loss.dtype == dtype
+    assert relative_error(got.logits, wanted.logits) < 0.05
+    assert got.loss.item() == pytest.approx(wanted.loss.item(), rel=0.05)
+
+
+def test_autocast_computes_the_loss_in_float32() -> None:
+    model = make_model().float()
+    x, labels = clip(model.config), torch.tensor([0, 4])
+    wanted = model(x, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = model(x, labels)
+    assert got.logits.dtype == torch.bfloat16 and got.loss.dtype == torch.float32
+    assert got.loss.item() == pytest.approx(wanted.loss.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_training_reduces_the_loss(recompute: bool) -> None:
+    model = make_model().float().train()
+    if recompute:
+        model.gradient_checkpointing_enable()
+        assert model.pooler.gradient_checkpointing
+    x, labels = clip(model.config, batch=4), torch.tensor([0, 1, 2, 3])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(10):
+        loss = model(x, labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_only_the_predictor_gets_no_gradient() -> None:
+    model = make_model().train()
+    model(pixels(model), torch.tensor([0, 4])).loss.backward()
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert without == {name for name in model.state_dict() if name.startswith("vjepa2.predictor.")}
