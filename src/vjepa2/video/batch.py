@@ -6,8 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from vjepa2.errors import ConfigError
-from vjepa2.runtime import resolve_device
+from vjepa2.runtime import DTYPE_NAMES, resolve_device, resolve_dtype
 
 
 class VideoBatch(dict[str, Any]):
@@ -40,19 +39,19 @@ class VideoBatch(dict[str, Any]):
         """Move the tensors to a device, cast the floating ones to a dtype, and return self.
 
         Args:
-            where: device, dtype, or both in either order: `batch.to("cuda", torch.float16)`.
-            device, dtype: the same by name.
+            where: device, dtype, or both in either order: `batch.to("cuda", torch.float16)`;
+                the dtype may be a name.
+            device, dtype: the same as keywords.
             non_blocking: do not wait for the copy (from pinned memory).
 
         Raises:
-            ConfigError: the device does not exist here, or a dtype is given as text.
+            ConfigError: the device does not exist here.
         """
         for item in where:
             if isinstance(item, torch.dtype):
                 dtype = item
-            elif isinstance(item, str) and hasattr(torch, item.removeprefix("torch.")):
-                # "float16" would otherwise be reported as an unknown device.
-                raise ConfigError(f"Pass the dtype as torch.{item.removeprefix('torch.')}.")
+            elif str(item).removeprefix("torch.") in DTYPE_NAMES:
+                dtype = resolve_dtype(str(item))
             else:
                 device = item
         target = None if device is None else resolve_device(device)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from vjepa2.errors import ConfigError, ShapeError
-from vjepa2.video.resize import NEAREST, AxisWindow, ResizeMode, axis_window, whole_axis
+from vjepa2.video.resize import BILINEAR, AxisWindow, ResizeMode, axis_window
 
 CropRounding = Literal["port", "meta"]
 
@@ -177,22 +177,25 @@ class Geometry:
         """True if part of the result is not covered by the frame."""
         return any(axis.stop - axis.start < axis.size for axis in (self.rows, self.columns))
 
+    def vertical_first(self, H: int) -> bool:
+        """Whether frames of H rows are resized along their columns first (fast mode).
+
+        Only where that shrinks them. Not with the cubic filter: it overshoots, uint8 clips what
+        lies between the two passes, and the results differ by up to 20 levels on white noise.
+        """
+        return self.mode == "fast" and self.resample == BILINEAR and self.height < H
+
     def windows(self, H: int, W: int) -> tuple[AxisWindow, AxisWindow]:
-        """Rows and columns that the kernel has to read and compute for frames of H x W."""
-        if self.resample == NEAREST or (self.height, self.width) == (H, W):
-            return whole_axis(H, self.height), whole_axis(W, self.width)
-        rows, columns = (
-            axis_window(
-                num_in,
-                num_out,
-                start=crop.start,
-                stop=crop.stop,
-                resample=self.resample,
-                mode=self.mode,
-            )
-            for num_in, num_out, crop in (
-                (H, self.height, self.rows),
-                (W, self.width, self.columns),
-            )
+        """Rows and columns that the smooth filters must compute for frames of H x W."""
+        rows = self._window(H, self.height, self.rows)
+        return rows, self._window(W, self.width, self.columns)
+
+    def _window(self, num_in: int, num_out: int, crop: AxisCrop) -> AxisWindow:
+        return axis_window(
+            num_in,
+            num_out,
+            start=crop.start,
+            stop=crop.stop,
+            resample=self.resample,
+            mode=self.mode,
         )
-        return rows, columns

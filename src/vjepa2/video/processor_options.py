@@ -67,8 +67,9 @@ class ProcessorOptions(StrictConfig):
         return_metadata: also return `video_metadata`, one `VideoMetadata` a video.
         crop_rounding: "port", or "meta" for the original code's crop, one pixel further right or
             down where the margin is odd (every 16:9 video).
-        resize_mode: "exact", or "fast": resize only what the crop keeps. At least 99.9 % of pixels
-            stay within one grey level.
+        resize_mode: "exact", or "fast": uint8 videos are shrunk by the bilinear filter vertically
+            first; at least 99.9 % of pixels stay within one grey level of the exact result.
+            Accelerators and float videos resize only what the crop keeps.
     """
 
     crop_size: dict[str, int] = Field(default_factory=lambda: crop_dict(256))

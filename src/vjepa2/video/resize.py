@@ -8,9 +8,9 @@ uint8 kernel stores its weights as int16 with a number of fraction bits that fol
 largest weight of all outputs. `_fraction_bits` repeats that rule, and an axis on which it would
 differ is computed whole, so the result is bit-identical to resizing everything.
 
-`"fast"` resizes columns of pixels before rows, the other way round than the kernel. That leaves
+`"fast"` resizes vertically before horizontally, the other way round than the kernel. That leaves
 far less to interleave and to resize along the rows, and rounds to grey levels at another place:
-the result differs from the exact one by at most one level on nearly every pixel.
+with the bilinear filter the result differs from the exact one by at most one level.
 
 The rules of the reference processor for element types (uint8 stays uint8 where the CPU has the
 vector kernel, other integers go through float32 and are rounded) are in `resize_frames`.

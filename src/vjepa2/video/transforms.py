@@ -30,6 +30,7 @@ from vjepa2.video.resize import (
     WindowResizer,
     has_vector_kernel,
     resize_frames,
+    whole_axis,
 )
 
 _GROUP_BYTES = 4 << 20
@@ -143,7 +144,9 @@ def transform_frames(
     if resizes and is_smooth and on_cpu and has_vector_kernel(frames.dtype, num_channels=C):
         _transform_uint8(frames, geometry=geometry, scale=scale, out=out)
         return
-    rows, columns = geometry.windows(H, W)
+    rows, columns = whole_axis(H, geometry.height), whole_axis(W, geometry.width)
+    if geometry.mode == "fast" and is_smooth:
+        rows, columns = geometry.windows(H, W)  # equal up to rounding, on every device
     group = max(1, _DEVICE_GROUP_BYTES // (C * H * W * frames.dtype.itemsize))
     position = 0
     for part in frames.groups(group):
@@ -178,7 +181,7 @@ def _transform_uint8(
             rows=rows,
             columns=columns,
             resample=geometry.resample,
-            vertical_first=geometry.mode == "fast" and geometry.height < H,
+            vertical_first=geometry.vertical_first(H),
         )
         for _ in range(num_threads)
     ]

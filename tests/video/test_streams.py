@@ -1,0 +1,96 @@
+"""Frames decoded while they are processed: same pixels and times, in bounded memory."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from video_clips import encode, numbers
+
+from vjepa2.errors import InputError, ShapeError
+from vjepa2.video.metadata import FrameChoice, VideoMetadata
+from vjepa2.video.processor import VJEPA2VideoProcessor
+from vjepa2.video.reader import VideoReader
+from vjepa2.video.streams import ReaderFrames, StreamedClip, opened_clip
+
+FILE = encode(codec="libx264", container="mp4", frames=30)
+
+
+class Recorder:
+    """A reader that remembers how many frames it was asked for at a time."""
+
+    def __init__(self, reader: VideoReader) -> None:
+        self.reader = reader
+        self.metadata = reader.metadata
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def get_frames_at(self, indices: list[int]) -> Any:
+        self.asked.append(len(indices))
+        return self.reader.get_frames_at(indices)
+
+
+def test_files_readers_and_chosen_frames_give_the_same_as_decoding_first() -> None:
+    processor = VJEPA2VideoProcessor(crop_size=48, return_metadata=True)
+    chosen = list(range(0, 30, 5))
+    with VideoReader(FILE) as reader:
+        frames = reader.get_frames_at(chosen)
+        assert numbers(frames.data) == chosen
+        wanted = processor(frames, return_tensors="pt")
+        forms: list[tuple[object, dict[str, Any]]] = [
+            (ReaderFrames(reader=reader, indices=chosen), {}),
+            (reader, {"do_sample_frames": True, "num_frames": 6}),
+            (FILE, {"do_sample_frames": True, "num_frames": 6}),
+            (FILE, {"do_sample_frames": True, "fps": 5}),  # 25 frames a second
+        ]
+        for video, options in forms:
+            got = processor(video, return_tensors="pt", **options)
+            assert torch.equal(got.pixel_values_videos, wanted.pixel_values_videos)
+            (origin,) = got.video_metadata
+            assert origin.pts_seconds == frames.pts_seconds.tolist()
+            assert origin.frames_indices == chosen
+            assert (origin.total_num_frames, origin.fps) == (30, 25.0)
+
+
+def test_a_path_is_decoded_whole_without_a_choice(tmp_path: Any) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(FILE)
+    processor = VJEPA2VideoProcessor(crop_size=32)
+    one = processor(path, return_tensors="pt").pixel_values_videos
+    assert one.shape == (1, 30, 3, 32, 32)
+    both = processor([str(path), FILE], return_tensors="pt").pixel_values_videos
+    assert torch.equal(both, one.repeat(2, 1, 1, 1, 1))
+
+
+def test_few_frames_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with VideoReader(FILE) as reader:
+        recorder = Recorder(reader)
+        processor = VJEPA2VideoProcessor(crop_size=32)
+        wanted = processor(recorder, return_tensors="pt").pixel_values_videos
+        assert recorder.asked == [30]
+        frame_bytes = reader.metadata.width * reader.metadata.height * 3
+        monkeypatch.setattr("vjepa2.video.streams._GROUP_BYTES", 7 * frame_bytes)
+        recorder.asked.clear()
+        got = processor(recorder, return_tensors="pt").pixel_values_videos
+        assert recorder.asked == [7, 7, 7, 7, 2]
+        assert torch.equal(got, wanted)
+
+
+def test_the_file_is_open_only_inside_the_block() -> None:
+    with opened_clip(FILE, layout=None, choice=FrameChoice(num_frames=3), known=None) as clip:
+        assert clip.shape == (3, 3, 96, 128)
+        groups = list(clip.groups(2))
+    assert [len(group) for group in groups] == [2, 1]
+    assert clip.metadata.pts_seconds == [0.0, 0.4, 0.8]  # frames 0, 10 and 20 of 25 a second
+
+
+def test_useless_readers_and_choices_are_refused() -> None:
+    origin = VideoMetadata(total_num_frames=4)
+    with pytest.raises(InputError, match="No frame was chosen"):
+        StreamedClip(SimpleNamespace(), indices=[], metadata=origin)
+    last = SimpleNamespace(data=torch.zeros(2, 8, 9, 3), pts_seconds=torch.zeros(2))
+    reader = SimpleNamespace(get_frames_at=lambda indices: last)
+    with pytest.raises(ShapeError, match=r"\[2, 8, 9, 3\], expected \[T, 3, H, W\]"):
+        StreamedClip(reader, indices=[0, 1], metadata=origin)
