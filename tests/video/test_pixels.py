@@ -56,14 +56,14 @@ def test_one_bad_number_is_found_and_its_frame_named(bad: float) -> None:
     frames = torch.full((3, 3, 4, 5), 100.0)
     frames[1, 2, 3, 4] = bad
     with pytest.raises(DtypeError, match=r"in 1 of 3 frames \(first: frame 1\)"):
-        check_values(clip_of(frames), rescale_factor=0)
+        check_values(clip_of(frames), rescale_factor=0.0)
 
 
 def test_floats_that_were_rescaled_before_are_refused() -> None:
     frames = torch.rand(2, 3, 4, 5)
     with pytest.raises(InputError, match=r"rescaled already.*Pass do_rescale=False"):
         check_values(clip_of(frames), rescale_factor=1 / 255)
-    check_values(clip_of(frames), rescale_factor=0)
+    check_values(clip_of(frames), rescale_factor=0.0)
     check_values(clip_of(frames * 255), rescale_factor=1 / 255)
     check_values(clip_of(frames * 0), rescale_factor=1 / 255)  # a black video is black either way
     check_values(clip_of(frames), rescale_factor=1.0)

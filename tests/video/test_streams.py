@@ -92,5 +92,5 @@ def test_useless_readers_and_choices_are_refused() -> None:
         StreamedClip(SimpleNamespace(), indices=[], metadata=origin)
     last = SimpleNamespace(data=torch.zeros(2, 8, 9, 3), pts_seconds=torch.zeros(2))
     reader = SimpleNamespace(get_frames_at=lambda indices: last)
-    with pytest.raises(ShapeError, match=r"\[2, 8, 9, 3\], expected \[T, 3, H, W\]"):
+    with pytest.raises(ShapeError, match=r"float32 frames of shape \[2, 8, 9, 3\], expected uint8"):
         StreamedClip(reader, indices=[0, 1], metadata=origin)
