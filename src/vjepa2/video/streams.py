@@ -45,7 +45,7 @@ class StreamedClip:
 
     Raises:
         InputError: no frame was chosen.
-        ShapeError: the reader gives frames that are not [C, H, W].
+        ShapeError: the reader gives frames that are not uint8 [3, H, W].
         VideoError: a frame cannot be decoded (here for the first ones).
     """
 
@@ -62,14 +62,15 @@ class StreamedClip:
         pixels = (metadata.width or 1920) * (metadata.height or 1080)
         self._step = max(1, _GROUP_BYTES // (pixels * 3))
         self._first: Tensor | None = self._decode(0, self._step)
-        if self._first.ndim != 4 or self._first.shape[1] != 3:
+        got = self._first
+        if got.ndim != 4 or got.shape[1] != 3 or got.dtype != torch.uint8:
             raise ShapeError(
-                f"The reader gives frames of shape {list(self._first.shape)}, expected "
+                f"The reader gives {got.dtype} frames of shape {list(got.shape)}, expected uint8 "
                 "[T, 3, H, W]. Open the video with dimension_order='NCHW'."
             )
         self.shape = (len(indices), *self._first.shape[1:])
 
-    def _decode(self, start: int, count: int) -> UInt8[Tensor, "T C H W"]:
+    def _decode(self, start: int, count: int) -> Tensor:
         frames = self._reader.get_frames_at(self._indices[start : start + count])
         self._times += [float(time) for time in frames.pts_seconds]
         pixels: Tensor = frames.data

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,7 @@ def apply_color_scale(
     out.copy_(pixels).sub_(mean).div_(std)
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """Frames of one video, given out in groups (`inputs.Clip`, `streams.StreamedClip`)."""
 
