@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from video_clips import encode, numbers
 
 from vjepa2.errors import InputError, ShapeError
@@ -94,3 +96,17 @@ def test_useless_readers_and_choices_are_refused() -> None:
     reader = SimpleNamespace(get_frames_at=lambda indices: last)
     with pytest.raises(ShapeError, match=r"float32 frames of shape \[2, 8, 9, 3\], expected uint8"):
         StreamedClip(reader, indices=[0, 1], metadata=origin)
+
+
+def test_the_model_documentations_snippets_run() -> None:
+    processor = VJEPA2VideoProcessor(crop_size=32)
+    reader = VideoReader(FILE)
+    frame_idx = np.arange(0, 16)
+    video = reader.get_frames_at(indices=frame_idx).data  # T x C x H x W
+    inputs = processor(video, return_tensors="pt").to("cpu")
+    assert inputs["pixel_values_videos"].shape == (1, 16, 3, 32, 32)
+    image = Image.fromarray(reader[0].permute(1, 2, 0).numpy())
+    pixel_values = processor(image, return_tensors="pt").to("cpu")["pixel_values_videos"]
+    pixel_values = pixel_values.repeat(1, 16, 1, 1, 1)
+    assert torch.equal(pixel_values[:, 7], inputs["pixel_values_videos"][:, 0])
+    reader.close()
