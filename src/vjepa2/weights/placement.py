@@ -40,12 +40,18 @@ class Placement:
 
     def of(self, name: str) -> torch.device:
         """Device on which a parameter is first put; host memory for streamed ones."""
-        if single := self.single:
+        single = self.single
+        if single is not None:
             return single
+        return torch.device("cpu" if self.is_streamed(name) else self._assigned(name))
+
+    def is_streamed(self, name: str) -> bool:
+        """Whether a parameter is read from the disk whenever it is used."""
+        return self._assigned(name) == "disk"
+
+    def _assigned(self, name: str) -> Device:
         # The longest matching module name decides.
-        best = max((key for key in self.devices if _covers(key, name)), key=len)
-        device = self.devices[best]
-        return torch.device("cpu" if device == "disk" else device)
+        return self.devices[max((key for key in self.devices if _covers(key, name)), key=len)]
 
 
 def choose_placement(
@@ -136,7 +142,7 @@ def dispatch(
     streamed = {
         name: str(parameter.dtype).removeprefix("torch.")
         for name, parameter in network.named_parameters()
-        if any(_covers(key, name) and to == "disk" for key, to in placement.devices.items())
+        if placement.is_streamed(name)
     }
     if new := sorted(set(streamed) - set(stored_names)):
         raise ConfigError(
@@ -196,7 +202,26 @@ def _checked_map(network: nn.Module, device_map: Mapping[str, Device]) -> dict[s
             f"device_map gives no device for {left[0]!r} and {len(left) - 1} more parameters. "
             "Add their modules, or '' for everything else."
         )
-    return dict(device_map)
+    return _disjoint(network, "", device_map, inherited=None)
+
+
+def _disjoint(
+    module: nn.Module, name: str, device_map: Mapping[str, Device], *, inherited: Device | None
+) -> dict[str, Device]:
+    """The same map without entries inside one another, which accelerate does not support."""
+    device = device_map.get(name, inherited)
+    inside = [key for key in device_map if key != name and _covers(name, key)]
+    if not inside:
+        return {} if device is None else {name: device}
+    devices: dict[str, Device] = {}
+    dot = f"{name}." if name else ""
+    for leaf, _ in module.named_parameters(recurse=False):
+        own = device_map.get(f"{dot}{leaf}", device)
+        assert own is not None
+        devices[f"{dot}{leaf}"] = own
+    for leaf, child in module.named_children():
+        devices |= _disjoint(child, f"{dot}{leaf}", device_map, inherited=device)
+    return devices
 
 
 def _size_bytes(network: nn.Module, dtype: torch.dtype | None) -> int:

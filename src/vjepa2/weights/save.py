@@ -54,9 +54,12 @@ def write_weights(
         max_shard_size=max_shard_size,
     )
     for filename, names in split.filename_to_tensors.items():
-        shard = {name: tensors[name].detach().contiguous() for name in names}
         try:
-            save_file(shard, folder / filename, metadata={"format": "pt"})
+            save_file(
+                _separate({name: tensors[name] for name in names}),
+                folder / filename,
+                metadata={"format": "pt"},
+            )
         except SafetensorError as error:
             raise OutputError(f"Cannot write {folder / filename}: {error}.") from error
         _wait_for_disk(folder / filename)
@@ -72,6 +75,18 @@ def write_weights(
         _wait_for_disk(folder / name)
         written.append(name)
     return written
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors, each with memory of its own: the format cannot express shared memory."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().contiguous()
+        where = value.untyped_storage().data_ptr()
+        separate[name] = value.clone() if where in seen else value
+        seen.add(where)
+    return separate
 
 
 def outdated_weights(folder: Path, *, written: list[str], variant: str | None) -> list[Path]:
