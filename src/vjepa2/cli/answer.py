@@ -81,12 +81,10 @@ class Answer:
 @contextlib.contextmanager
 def answering(*, as_json: bool) -> Iterator[Answer]:
     """Run a verb: errors of this package become one message and an exit code."""
-    if threading.current_thread() is threading.main_thread():
-        # Schedulers stop jobs with SIGTERM: keep what is done, as for Ctrl-C.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     answer = Answer(as_json=as_json)
     try:
-        yield answer
+        with _stopped_gently():
+            yield answer
     except ConfigError as error:
         answer.fail(error, code=WRONG_USAGE)
     except VJEPAError as error:
@@ -94,6 +92,19 @@ def answering(*, as_json: bool) -> Iterator[Answer]:
     except KeyboardInterrupt as error:
         answer.fail(error, code=STOPPED)
     answer.finish()
+
+
+@contextlib.contextmanager
+def _stopped_gently() -> Iterator[None]:
+    """Schedulers stop jobs with SIGTERM: inside the block it means the same as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may choose
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(text: str, stream: Any) -> None:

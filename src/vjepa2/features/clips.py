@@ -8,21 +8,23 @@ so one clip covers the whole video. Clips are made one by one: memory holds the 
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, VideoTooShortError, check_choice
+from vjepa2.errors import ConfigError, InputError, VideoTooShortError, check_choice
 from vjepa2.video.frames import Frames
 from vjepa2.video.inputs import Layout, is_frames, is_reader, is_source, open_video
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.reader import VideoReader
 from vjepa2.video.sampling import STRATEGIES, ClipSampling, sample_indices
+from vjepa2.video.streams import ReaderFrames
 
 Item = TypeVar("Item")
 
@@ -36,11 +38,13 @@ class PixelClip:
         pts_seconds: float64 [T], when each frame appears, on the file's own clock; None for
             arrays, which have no clock.
         end_seconds: float64 [T], when each frame ends; None for arrays.
+        read_seconds: time spent on opening and decoding the video so far.
     """
 
     pixels: Float[Tensor, "1 T C h w"]
     pts_seconds: Tensor | None
     end_seconds: Tensor | None
+    read_seconds: float = 0.0
 
 
 def read_sampling(sampling: str | ClipSampling, *, num_frames: int | None) -> ClipSampling:
@@ -77,21 +81,6 @@ def read_sampling(sampling: str | ClipSampling, *, num_frames: int | None) -> Cl
     return chosen if num_frames is None else replace(chosen, num_frames=num_frames)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Video:
-    """What sampling needs of a video, whatever form it has.
-
-    Attributes:
-        num_frames: frames of the video.
-        clock: gives (pts_seconds float64 [num_frames], end_seconds); None without a clock.
-        take: gives the frames with these numbers as the processor takes them, and their times.
-    """
-
-    num_frames: int
-    clock: Callable[[], tuple[Tensor, float]] | None
-    take: Callable[[list[int]], tuple[object, Tensor | None, Tensor | None]]
-
-
 def clips_of(
     video: object,
     *,
@@ -126,24 +115,27 @@ def clips_of(
             )
         for number in range(num_clips):
             indices = _indices(source, sampling, number=number, num_clips=num_clips)
-            frames, pts_seconds, end_seconds = source.take(indices)
+            frames = source.choose(indices)
             batch = processor(
                 frames, return_tensors="pt", device=device, input_data_format="channels_first"
             )
+            pts_seconds, end_seconds = source.times(indices) or (None, None)
             yield PixelClip(
                 pixels=batch["pixel_values_videos"],
                 pts_seconds=pts_seconds,
                 end_seconds=end_seconds,
+                read_seconds=source.read_seconds,
             )
 
 
-def _indices(source: _Video, sampling: ClipSampling, *, number: int, num_clips: int) -> list[int]:
+def _indices(source: "_Video", sampling: ClipSampling, *, number: int, num_clips: int) -> list[int]:
     """Frame numbers of clip `number`, sampled from its own stretch."""
     start = source.num_frames * number // num_clips
     stop = source.num_frames * (number + 1) // num_clips
     pts_seconds = end_seconds = None
-    if sampling.strategy == "fps" and source.clock is not None:
-        pts_seconds, end_seconds = source.clock()
+    clock = source.clock() if sampling.strategy == "fps" else None
+    if clock is not None:
+        pts_seconds, end_seconds = clock
         end_seconds = end_seconds if stop == source.num_frames else float(pts_seconds[stop])
         pts_seconds = pts_seconds[start:stop]
     indices = sample_indices(
@@ -155,52 +147,105 @@ def _indices(source: _Video, sampling: ClipSampling, *, number: int, num_clips: 
     return [start + index for index in indices]
 
 
+class _Video(Protocol):
+    """What sampling needs of a video, whatever form it has."""
+
+    num_frames: int
+    read_seconds: float
+
+    def clock(self) -> tuple[Tensor, float] | None:
+        """Times of all frames and of the end; None without a clock."""
+        ...
+
+    def choose(self, indices: list[int]) -> object:
+        """The frames with these numbers, as the processor takes them."""
+        ...
+
+    def times(self, indices: list[int]) -> tuple[Tensor, Tensor] | None:
+        """Begin and end of the frames chosen last; None without a clock."""
+        ...
+
+
 @contextlib.contextmanager
 def _opened(video: object, *, layout: Layout | None) -> Iterator[_Video]:
     if is_source(video):
+        start = time.perf_counter()
         with VideoReader(cast(str, video)) as reader:
-            yield _from_reader(reader)
+            yield _ReaderVideo(reader, start=start)
+    elif isinstance(video, ReaderFrames):
+        raise InputError(
+            "These frames are chosen already. Pass the reader itself, and choose with sampling."
+        )
     elif is_reader(video):
-        yield _from_reader(cast(VideoReader, video))
-    elif is_frames(video):
-        yield _from_frames(cast(Frames, video))
+        yield _ReaderVideo(video, start=time.perf_counter())
     else:
-        yield _from_array(video, layout=layout)
+        yield _ArrayVideo(video, layout=layout)
 
 
-def _from_reader(reader: VideoReader) -> _Video:
-    def take(indices: list[int]) -> tuple[object, Tensor, Tensor]:
-        frames = reader.get_frames_at(indices)
-        return frames, frames.pts_seconds, frames.pts_seconds + frames.duration_seconds
+class _ReaderVideo:
+    """An open reader; the processor decodes from it, and the times are noted on the way."""
 
-    def clock() -> tuple[Tensor, float]:
-        end_seconds = reader.metadata.end_stream_seconds
-        assert end_seconds is not None
-        return reader.pts_seconds, end_seconds
+    def __init__(self, reader: Any, *, start: float) -> None:
+        self._reader = reader
+        self._parts: list[tuple[Tensor, Tensor]] = []
+        self.num_frames = len(reader)
+        self.metadata = reader.metadata
+        self.read_seconds = time.perf_counter() - start
 
-    return _Video(num_frames=len(reader), clock=clock, take=take)
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def clock(self) -> tuple[Tensor, float]:
+        """Times of all frames and of the end."""
+        return self._reader.pts_seconds, self._reader.metadata.end_stream_seconds
+
+    def choose(self, indices: list[int]) -> ReaderFrames:
+        """Frames that are decoded while they are processed."""
+        self._parts = []
+        return ReaderFrames(reader=self, indices=indices)
+
+    def get_frames_at(self, indices: list[int]) -> Any:
+        """Decode some frames, note their times and how long it took."""
+        start = time.perf_counter()
+        frames = self._reader.get_frames_at(indices)
+        self._parts.append((frames.pts_seconds, frames.pts_seconds + frames.duration_seconds))
+        self.read_seconds += time.perf_counter() - start
+        return frames
+
+    def times(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Begin and end of the frames that were processed."""
+        begins, ends = zip(*self._parts, strict=True)
+        return torch.cat(begins), torch.cat(ends)
 
 
-def _from_frames(frames: Frames) -> _Video:
-    ends = frames.pts_seconds + frames.duration_seconds
+class _ArrayVideo:
+    """`Frames`, which know their times, or an array, which does not."""
 
-    def take(indices: list[int]) -> tuple[object, Tensor, Tensor]:
-        chosen = frames[indices]
-        return chosen, chosen.pts_seconds, ends[indices]
+    read_seconds = 0.0
 
-    return _Video(
-        num_frames=len(frames), clock=lambda: (frames.pts_seconds, float(ends[-1])), take=take
-    )
+    def __init__(self, video: object, *, layout: Layout | None) -> None:
+        # Now channels come first.
+        self._pixels = open_video(video, layout=layout, choice=None, known=None).frames
+        self._frames = cast(Frames, video) if is_frames(video) else None
+        self.num_frames = len(self._pixels)
 
+    def clock(self) -> tuple[Tensor, float] | None:
+        """Times of all frames and of the end."""
+        frames = self._frames
+        if frames is None:
+            return None
+        return frames.pts_seconds, float(frames.pts_seconds[-1] + frames.duration_seconds[-1])
 
-def _from_array(video: object, *, layout: Layout | None) -> _Video:
-    clip = open_video(video, layout=layout, choice=None, known=None)  # now channels come first
+    def choose(self, indices: list[int]) -> list[Tensor]:
+        """One view a frame, no copy."""
+        return [self._pixels[index] for index in indices]
 
-    def take(indices: list[int]) -> tuple[object, None, None]:
-        # Frame by frame these are views, no copy.
-        return [clip.frames[index] for index in indices], None, None
-
-    return _Video(num_frames=len(clip.frames), clock=None, take=take)
+    def times(self, indices: list[int]) -> tuple[Tensor, Tensor] | None:
+        """Begin and end of the frames."""
+        if self._frames is None:
+            return None
+        begins = self._frames.pts_seconds[indices]
+        return begins, begins + self._frames.duration_seconds[indices]
 
 
 def source_name(video: object) -> str:

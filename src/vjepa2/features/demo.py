@@ -22,14 +22,12 @@ from vjepa2.features.classify import LabelScore, top_labels
 from vjepa2.features.clips import PixelClip
 from vjepa2.features.embed import Embedder, clip_frames
 from vjepa2.features.loading import LoadedModel, ModelLike, load
-from vjepa2.features.pictures import ColourMaps, colour_maps
+from vjepa2.features.pictures import ColourMaps, colour_maps, shown_frames
 from vjepa2.features.rows import ClipFeatures
 from vjepa2.features.store import write_rows
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.encoder import attention_of
-from vjepa2.video.frames import Frames
 from vjepa2.video.reader import VideoReader
-from vjepa2.video.sampling import ClipSampling, sample_clip
 from vjepa2.video.stream_metadata import VideoStreamMetadata
 from vjepa2.video.synthetic import MOTION_LABELS, make_motion_clip
 from vjepa2.video.writer import H264, write_video
@@ -70,7 +68,10 @@ class Stopwatch:
         yield detail
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
-        seconds = time.perf_counter() - start
+        self.add(name, time.perf_counter() - start, *detail)
+
+    def add(self, name: str, seconds: float, *detail: str) -> None:
+        """Add a step that was timed elsewhere."""
         self.steps.append(Step(name=name, seconds=seconds, detail=", ".join(detail)))
 
 
@@ -181,8 +182,7 @@ def run_demo(
         detail += [f"{ready.network.num_parameters() / 1e6:.2f} million parameters"]
     sampling = clip_frames(ready, num_frames=None, sampling="uniform")
     embedder = Embedder(model=ready, sampling=sampling, pool="tokens")
-    frames, metadata = _read(path, sampling, watch)
-    seen, clip = _process(frames, ready, watch)
+    metadata, clip = _read(path, embedder, watch)
     with ready.inference():
         with watch.step("Encoder") as detail:
             row = embedder.row(clip, source=str(path))
@@ -198,7 +198,7 @@ def run_demo(
         made_label=made_label,
         metadata=metadata,
         model=ready,
-        frames=seen,
+        frames=shown_frames(clip.pixels, ready.processor),
         row=row,
         colours=colours,
         labels=labels,
@@ -217,30 +217,25 @@ def make_demo_clip(path: Path, *, seed: int) -> tuple[Path, str]:
 
 
 def _read(
-    path: Path, sampling: ClipSampling, watch: Stopwatch
-) -> tuple[Frames, VideoStreamMetadata]:
-    with watch.step("Read the video") as detail, VideoReader(path) as reader:
-        frames = sample_clip(reader, sampling)
+    path: Path, embedder: Embedder, watch: Stopwatch
+) -> tuple[VideoStreamMetadata, PixelClip]:
+    """Decode and process, which alternate; their times are told apart."""
+    with VideoReader(path) as reader:
         metadata = reader.metadata
-        detail += [
-            f"{len(frames)} of {metadata.num_frames} frames",
-            f"{metadata.width} x {metadata.height} pixels",
-        ]
-    return frames, metadata
-
-
-def _process(
-    frames: Frames, model: LoadedModel, watch: Stopwatch
-) -> tuple[UInt8[Tensor, "T 3 h w"], PixelClip]:
-    """The frames as the encoder sees them, and the same normalised."""
-    with watch.step("Resize, crop, normalise") as detail:
-        batch = model.processor(frames, return_tensors="pt", device=model.device)
-        pixels: Tensor = batch["pixel_values_videos"]
-        detail += [f"to {pixels.shape[4]} x {pixels.shape[3]} pixels"]
-    shown = model.processor(frames, return_tensors="pt", do_rescale=False, do_normalize=False)
-    seen: Tensor = shown["pixel_values_videos"][0]
-    ends = frames.pts_seconds + frames.duration_seconds
-    return seen, PixelClip(pixels=pixels, pts_seconds=frames.pts_seconds, end_seconds=ends)
+    start = time.perf_counter()
+    [clip] = embedder.clips(path)
+    seconds = time.perf_counter() - start
+    _, num_frames, _, height, width = clip.pixels.shape
+    watch.add(
+        "Read the video",
+        clip.read_seconds,
+        f"{num_frames} of {metadata.num_frames} frames",
+        f"{metadata.width} x {metadata.height} pixels",
+    )
+    watch.add(
+        "Resize, crop, normalise", seconds - clip.read_seconds, f"to {width} x {height} pixels"
+    )
+    return metadata, clip
 
 
 def _labels(model: LoadedModel, row: ClipFeatures, watch: Stopwatch) -> list[LabelScore]:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vjepa2.errors import InputError, VideoError
 from vjepa2.features.clips import PixelClip, one_ahead
 from vjepa2.features.embed import Embedder
@@ -31,6 +33,7 @@ class EmbedReport:
         reused: sources whose features were there already.
         failed: sources that could not be read, and why.
         settings: with which the features were made (`Embedder.settings`).
+        num_files: files in all.
         num_rows: rows that were made now.
         seconds: time it took.
     """
@@ -40,6 +43,7 @@ class EmbedReport:
     reused: tuple[str, ...]
     failed: tuple[FileFailure, ...]
     settings: dict[str, Any]
+    num_files: int
     num_rows: int
     seconds: float
 
@@ -48,8 +52,9 @@ class EmbedReport:
         return asdict(self) | {"out": str(self.out)}
 
     def __str__(self) -> str:
-        total = len(self.embedded) + len(self.reused) + len(self.failed)
-        parts = [f"{len(self.embedded)} of {total} videos embedded in {self.seconds:.1f} s"]
+        parts = [
+            f"{len(self.embedded)} of {self.num_files} videos embedded in {self.seconds:.1f} s"
+        ]
         if self.reused:
             parts.append(f"{len(self.reused)} were done before")
         if self.failed:
@@ -63,7 +68,8 @@ class EmbedInterrupted(KeyboardInterrupt):
     def __init__(self, report: EmbedReport) -> None:
         done = len(report.embedded) + len(report.reused)
         super().__init__(
-            f"{done} videos are done and kept in {report.out}. The same command goes on from there."
+            f"Stopped. {done} of {report.num_files} videos are done and kept in {report.out}. "
+            "The same command goes on from there."
         )
         self.report = report
 
@@ -112,6 +118,7 @@ def embed_files(
             reused=tuple(run.reused),
             failed=tuple(run.failed),
             settings=settings,
+            num_files=len(sources),
             num_rows=run.num_rows,
             seconds=time.monotonic() - start,
         )
@@ -148,8 +155,7 @@ class _Run:
             else:
                 todo.append(source)
         events = self._read(todo)
-        if self._embedder.model.device.type != "cpu":
-            # On the CPU the second thread would only take the network's cores.
+        if _reads_ahead(self._embedder.model.device):
             events = one_ahead(events)
         rows: list[ClipFeatures] = []
         with self._embedder.model.inference():
@@ -187,3 +193,8 @@ class _Run:
     def finish(self) -> None:
         """Write what is not written yet."""
         self._sink.finish([asdict(failure) for failure in self.failed])
+
+
+def _reads_ahead(device: torch.device) -> bool:
+    """Whether a second thread reads while the network computes; on the CPU both want its cores."""
+    return device.type != "cpu"

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import importlib.resources
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -131,7 +132,10 @@ def load(
             name=model.config.name_or_path or type(model).__name__,
         )
     folder = resolve_model(model)
-    network = kind.from_pretrained(folder, dtype=dtype, device_map=resolve_device(device))
+    with warnings.catch_warnings():
+        # That a head is fresh is told by `has_fresh_head`, and its labels are never shown.
+        warnings.filterwarnings("ignore", message=".*were made fresh")
+        network = kind.from_pretrained(folder, dtype=dtype, device_map=resolve_device(device))
     report = network.load_report
     return LoadedModel(
         network=network,

@@ -21,6 +21,7 @@ from torch import Tensor
 from vjepa2.errors import ShapeError
 from vjepa2.shapes import TokenGrid
 from vjepa2.video.container import import_av
+from vjepa2.video.processor import VJEPA2VideoProcessor
 
 NUM_COLOURS = 3
 
@@ -121,6 +122,22 @@ def overlay(
     grey = (frames.float() * weights).sum(dim=1, keepdim=True)
     colour = enlarge(maps, height=frames.shape[2], width=frames.shape[3]).float()
     return torch.lerp(grey.expand_as(colour), colour, strength).round().to(torch.uint8)
+
+
+def shown_frames(
+    pixels: Float[Tensor, "1 T 3 h w"], processor: VJEPA2VideoProcessor
+) -> UInt8[Tensor, "T 3 h w"]:
+    """The frames as the network sees them, before they were normalised: uint8 RGB, 0..255."""
+    values = pixels[0].detach().float().cpu()
+    if processor.do_normalize:
+        mean, std = (
+            torch.tensor(numbers).view(-1, 1, 1)
+            for numbers in (processor.image_mean, processor.image_std)
+        )
+        values = values * std + mean
+    if processor.do_rescale:
+        values = values / processor.rescale_factor
+    return values.round().clamp(0, 255).to(torch.uint8)
 
 
 def encode_png(image: UInt8[Tensor, "3 H W"]) -> bytes:

@@ -52,6 +52,10 @@ def write_report(path: str | os.PathLike[str], result: DemoResult) -> Path:
         [
             f"<h1>{escape(title)}</h1>",
             paragraph(_facts(result), kind="soft"),
+            paragraph(
+                f"A neural network, {result.model.name}, watched this clip. This page shows what "
+                "it takes the clip for, how it describes every part of it, and what that cost."
+            ),
             _labels_section(result),
             _clip_section(result),
             _features_section(result),

@@ -20,14 +20,13 @@ p { margin: .5rem 0; max-width: 46rem; }
 .soft { color: var(--soft); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .75rem;
   padding: 1.1rem 1.2rem; margin-top: 1rem; }
-.bars { display: grid; grid-template-columns: minmax(7rem, auto) 1fr 4rem; gap: .4rem .8rem;
-  align-items: center; margin: .6rem 0; }
-.bars .track { background: var(--track); border-radius: .3rem; height: .9rem; }
-.bars .fill { background: var(--accent); border-radius: .3rem; height: 100%; min-width: 2px; }
-.bars .number { text-align: right; font-variant-numeric: tabular-nums; }
+.bar { display: grid; grid-template-columns: minmax(0, 15rem) 1fr 4rem; gap: .2rem .8rem;
+  align-items: center; margin: .4rem 0; overflow-wrap: anywhere; }
+.bar .track { background: var(--track); border-radius: .3rem; height: .9rem; }
+.bar .fill { background: var(--accent); border-radius: .3rem; height: 100%; min-width: 2px; }
+.bar .number { text-align: right; font-variant-numeric: tabular-nums; }
 .answer { font-size: 1.35rem; font-weight: 650; margin: .1rem 0 .3rem; overflow-wrap: anywhere; }
 .good { color: var(--good); } .bad { color: var(--bad); }
-.pair { display: grid; grid-template-columns: repeat(2, minmax(0, 18rem)); gap: .6rem 1rem; }
 .strip { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr));
   gap: .35rem; margin: .9rem 0 .3rem; }
 figure { margin: 0; }
@@ -36,12 +35,13 @@ figcaption { font-size: .8rem; color: var(--soft); text-align: center; padding-t
 img, video { display: block; width: 100%; height: auto; border-radius: .35rem;
   background: var(--track); }
 img + img { margin-top: .35rem; }
+.film { max-width: 46rem; margin: .6rem auto 0; }
 .cells { image-rendering: pixelated; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
   border-top: 1px solid var(--line); overflow-wrap: anywhere; }
 tr:first-child > * { border-top: 0; }
-th { font-weight: 500; color: var(--soft); }
+th { font-weight: 500; color: var(--soft); overflow-wrap: normal; }
 td.number, th.number { text-align: right; white-space: nowrap; padding-right: 0;
   font-variant-numeric: tabular-nums; }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: .4rem;
@@ -49,9 +49,10 @@ pre { background: var(--page); border: 1px solid var(--line); border-radius: .4r
 @media (max-width: 40rem) {
   .strip { --columns: 4 !important; }
   section { padding: .9rem; }
-  .bars { grid-template-columns: 1fr 3.5rem; }
-  .bars .track { grid-column: 1 / -1; grid-row: auto; order: 0; margin-bottom: .35rem; }
-  .bars .name { grid-column: 1; } .bars .number { grid-column: 2; grid-row: auto; }
+  .bar { grid-template-columns: 1fr 4rem; margin: .6rem 0; }
+  .bar .name { grid-area: 1 / 1; } .bar .number { grid-area: 1 / 2; }
+  .bar .track { grid-area: 2 / 1 / 3 / 3; }
+  th, td { padding-right: .5rem; }
 }
 """
 
@@ -90,13 +91,13 @@ def paragraph(text: str, *, kind: str = "") -> str:
 
 def bars(rows: list[tuple[str, float]]) -> str:
     """Names with values 0..1 as bars and per cent."""
-    cells = [
-        f'<div class="name">{escape(name)}</div>'
+    lines = [
+        f'<div class="bar"><div class="name">{escape(name)}</div>'
         f'<div class="track"><div class="fill" style="width:{100 * value:.1f}%"></div></div>'
-        f'<div class="number">{100 * value:.1f} %</div>'
+        f'<div class="number">{100 * value:.1f} %</div></div>'
         for name, value in rows
     ]
-    return '<div class="bars">\n' + "\n".join(cells) + "\n</div>"
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[tuple[str, ...]], *, heads: tuple[str, ...] = ()) -> str:
@@ -123,7 +124,8 @@ def picture(address: str, *, description: str, kind: str = "") -> str:
 def film(address: str, *, caption: str) -> str:
     """A silent film in a loop whose `address` is a data URI."""
     return (
-        f'<figure><video src="{address}" autoplay loop muted playsinline controls></video>'
+        f'<figure class="film"><video src="{address}" autoplay loop muted playsinline controls>'
+        "</video>"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

@@ -201,6 +201,7 @@ def _beside(path: Path) -> Path:
 
 
 def _write_npy(path: Path, rows: Sequence[ClipFeatures], settings: Mapping[str, Any]) -> None:
+    text = _header_text(rows, settings)
     embedding, tokens = _stacked(rows)
     array = embedding if tokens is None else tokens
     if array.dtype == torch.bfloat16:  # NumPy has no such type
@@ -211,7 +212,7 @@ def _write_npy(path: Path, rows: Sequence[ClipFeatures], settings: Mapping[str, 
         checksum = _checksum(temporary)
     # The array goes first: if the process dies between the two, the checksum does not fit and the
     # pair counts as damaged.
-    write_json(_beside(path), json.loads(_header_text(rows, settings)) | {"crc32": checksum})
+    write_json(_beside(path), json.loads(text) | {"crc32": checksum})
 
 
 def _checksum(path: Path) -> int:

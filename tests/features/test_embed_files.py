@@ -1,0 +1,438 @@
+"""Embedding many files: bad ones, interruptions, repetitions and places that cannot be written."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vjepa2 import embed
+from vjepa2.errors import ConfigError, InputError, OutputError
+from vjepa2.features import outputs
+from vjepa2.features.embed import Embedder, make_embedder
+from vjepa2.features.embed_files import EmbedInterrupted, EmbedReport, embed_files
+from vjepa2.features.outputs import plain_name, read_target, source_stamp
+from vjepa2.features.store import read_header, read_rows, write_rows
+from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.video.writer import H264, write_video
+
+
+@pytest.fixture
+def embedder(model_folder: Path) -> Embedder:
+    return make_embedder(model_folder)
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one for every clip that goes through the encoder."""
+    calls: list[int] = []
+    original = VJEPA2Model.get_vision_features
+
+    def counting(self: VJEPA2Model, pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return original(self, pixels)
+
+    monkeypatch.setattr(VJEPA2Model, "get_vision_features", counting)
+    return calls
+
+
+def run(files: Any, out: Path | str, embedder: Embedder, **options: Any) -> EmbedReport:
+    return embed_files(files, out, embedder=embedder, quiet=True, **options)
+
+
+OUTS = ["all.safetensors", "all.npy", "all.parquet", "folder"]
+
+
+# -- what is written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_files_hold_what_embed_returns(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, out: str
+) -> None:
+    report = run(videos, tmp_path / out, embedder)
+    assert report.embedded == tuple(map(str, videos)) and report.num_rows == 3
+    assert report.failed == report.reused == ()
+    if out == "folder":
+        rows = [
+            read_rows(tmp_path / out / f"video{number}.safetensors")[0][0] for number in range(3)
+        ]
+    else:
+        rows, settings = read_rows(tmp_path / out)
+        assert settings == report.settings
+    for row, wanted in zip(rows, embed(videos, model=embedder.model.network), strict=True):
+        assert torch.equal(row.embedding, wanted.embedding)
+        assert (row.source, row.t_end) == (wanted.source, wanted.t_end)
+        assert row.stamp == source_stamp(row.source) != ""
+
+
+@pytest.mark.parametrize("file_format", ["safetensors", "npy", "parquet"])
+def test_a_folder_holds_tokens_and_a_manifest(
+    videos: list[Path], bad_video: Path, embedder: Embedder, tmp_path: Path, file_format: str
+) -> None:
+    embedder = make_embedder(embedder.model.network, pool="tokens", num_clips=2, num_frames=2)
+    out = tmp_path / "features"
+    run([videos[0], bad_video], out, embedder, file_format=file_format)
+    rows, _ = read_rows(out / f"video0.{file_format}")
+    assert [row.tokens.shape for row in rows if row.tokens is not None] == [(4, 24)] * 2
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["settings"] == json.loads(json.dumps(embedder.settings()))
+    [entry] = manifest["videos"]
+    assert entry["source"] == str(videos[0]) and entry["file"] == f"video0.{file_format}"
+    assert [clip["t_start"] for clip in entry["clips"]] == [row.t_start for row in rows]
+    [failure] = manifest["failed"]
+    assert failure["source"] == str(bad_video) and failure["error"] == "VideoOpenError"
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_a_bad_file_in_the_middle_stops_nothing(
+    videos: list[Path], bad_video: Path, embedder: Embedder, tmp_path: Path, out: str
+) -> None:
+    missing = tmp_path / "missing.mp4"
+    files = [videos[0], bad_video, videos[1], missing, videos[2]]
+    report = run(files, tmp_path / out, embedder)
+    assert report.embedded == tuple(map(str, videos))
+    assert [failure.error for failure in report.failed] == [
+        "VideoOpenError",
+        "VideoNotFoundError",
+    ]
+    assert str(report).startswith("3 of 5 videos embedded") and "2 failed" in str(report)
+    json.dumps(report.as_dict())
+
+
+def test_nothing_but_bad_files_writes_no_features(
+    bad_video: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    report = run([bad_video], tmp_path / "all.npy", embedder)
+    assert not report.embedded and len(report.failed) == 1
+    assert not (tmp_path / "all.npy").exists()
+
+
+def test_a_video_that_fails_midway_leaves_no_row(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int]
+) -> None:
+    """Only the last frame is damaged: the first clip can be read, the second cannot."""
+    damaged = write_video(
+        tmp_path / "damaged.mp4",
+        torch.randint(0, 256, (4, 3, 48, 64), dtype=torch.uint8),
+        codec=H264(keyframe_interval=1),
+    )
+    data = damaged.read_bytes()
+    index = data.index(b"moov") - 4  # the table of contents follows the frames
+    damaged.write_bytes(data[: index - 1000] + bytes(1000) + data[index:])
+    embedder = make_embedder(embedder.model.network, num_clips=2, num_frames=2)
+    report = run([damaged, videos[1]], tmp_path / "all.npy", embedder)
+    assert len(encoded) == 3
+    assert [failure.error for failure in report.failed] == ["VideoDecodeError"]
+    assert report.embedded == (str(videos[1]),) and report.num_rows == 2
+    assert [facts["source"] for facts in header_rows(tmp_path / "all.npy")] == [str(videos[1])] * 2
+
+
+def header_rows(path: Path) -> list[dict[str, Any]]:
+    header = read_header(path)
+    assert header is not None
+    return header.rows
+
+
+# -- doing it again -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_what_is_done_is_not_done_again(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int], out: str
+) -> None:
+    run(videos[:2], tmp_path / out, embedder)
+    assert len(encoded) == 2
+    report = run(videos, tmp_path / out, embedder)
+    assert len(encoded) == 3
+    assert report.reused == tuple(map(str, videos[:2])) and report.embedded == (str(videos[2]),)
+    assert "2 were done before" in str(report)
+    again = run(videos, tmp_path / out, embedder)
+    assert len(encoded) == 3 and len(again.reused) == 3
+    run(videos, tmp_path / out, embedder, overwrite=True)
+    assert len(encoded) == 6
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_other_settings_do_it_again(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int], out: str
+) -> None:
+    run(videos[:2], tmp_path / out, embedder)
+    network = embedder.model.network
+    for number, changed in enumerate(
+        [
+            make_embedder(network, num_frames=4),
+            make_embedder(network, sampling="consecutive"),
+            make_embedder(network, num_clips=2),
+        ]
+    ):
+        encoded.clear()
+        report = run(videos[:2], tmp_path / out, changed)
+        assert len(report.embedded) == 2 and len(encoded) == (4 if number == 2 else 2)
+    with torch.no_grad():
+        embedder.model.base.encoder.layernorm.bias.add_(1)
+    assert len(run(videos[:2], tmp_path / out, changed).embedded) == 2  # other weights
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_a_changed_file_is_done_again(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int], out: str
+) -> None:
+    run(videos, tmp_path / out, embedder)
+    before = read_any(tmp_path / out, 1)
+    shutil.copy(videos[2], videos[1])
+    report = run(videos, tmp_path / out, embedder)
+    assert report.embedded == (str(videos[1]),) and len(encoded) == 4
+    after = read_any(tmp_path / out, 1)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, read_any(tmp_path / out, 2))
+
+
+def read_any(out: Path, number: int) -> torch.Tensor:
+    if out.is_dir():
+        return read_rows(out / f"video{number}.safetensors")[0][0].embedding
+    return read_rows(out)[0][number].embedding
+
+
+@pytest.mark.parametrize("out", ["all.npy", "folder"])
+def test_a_file_that_became_bad_loses_its_row(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, out: str
+) -> None:
+    run(videos, tmp_path / out, embedder)
+    videos[1].write_bytes(b"broken now")
+    report = run(videos, tmp_path / out, embedder)
+    assert len(report.failed) == 1 and len(report.reused) == 2
+    if out == "folder":
+        manifest = json.loads((tmp_path / out / "manifest.json").read_text())
+        assert [entry["source"] for entry in manifest["videos"]] == [str(videos[0]), str(videos[2])]
+    else:
+        assert [facts["source"] for facts in header_rows(tmp_path / out)] == [
+            str(videos[0]),
+            str(videos[2]),
+        ]
+
+
+def test_a_folder_grows_and_its_manifest_with_it(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    run(videos[:1], tmp_path / "out", embedder)
+    run(videos[1:], tmp_path / "out", embedder)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [entry["source"] for entry in manifest["videos"]] == list(map(str, videos))
+    (tmp_path / "out" / "video0.safetensors").unlink()
+    (tmp_path / "out" / "manifest.json").write_text("no json")
+    run(videos[1:], tmp_path / "out", embedder)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [entry["source"] for entry in manifest["videos"]] == list(map(str, videos[1:]))
+
+
+def test_the_same_file_twice_is_embedded_once(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int]
+) -> None:
+    report = run([videos[0], str(videos[0])], tmp_path / "all.npy", embedder)
+    assert len(encoded) == report.num_rows == 1
+
+
+# -- interruption ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_ctrl_c_keeps_what_is_done(
+    videos: list[Path],
+    embedder: Embedder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    out: str,
+) -> None:
+    original = VJEPA2Model.get_vision_features
+    calls: list[int] = []
+
+    def interrupted(self: VJEPA2Model, pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, pixels)
+
+    monkeypatch.setattr(VJEPA2Model, "get_vision_features", interrupted)
+    with pytest.raises(EmbedInterrupted, match="1 of 3 videos are done .* goes on") as caught:
+        run(videos, tmp_path / out, embedder)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert caught.value.report.embedded == (str(videos[0]),)
+    names = [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    assert names == []
+    report = run(videos, tmp_path / out, embedder)
+    assert report.reused == (str(videos[0]),) and len(report.embedded) == 2
+
+
+def test_one_file_is_written_now_and_then(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a killed process loses a minute and not a night."""
+    counts: list[int] = []
+
+    def counting(path: Path, rows: list[Any], *, settings: Any) -> None:
+        counts.append(len(rows))
+        write_rows(path, rows, settings=settings)
+
+    monkeypatch.setattr(outputs, "write_rows", counting)
+    run(videos, tmp_path / "late.npy", embedder)
+    assert counts == [3]
+    counts.clear()
+    monkeypatch.setattr(outputs, "SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(outputs, "WRITING_SHARE", float("inf"))
+    run(videos, tmp_path / "often.npy", embedder)
+    assert counts == [1, 2, 3]
+
+
+# -- places and names -----------------------------------------------------------------------------
+
+
+def test_targets(tmp_path: Path) -> None:
+    assert not read_target("a/b.safetensors").is_folder
+    assert not read_target("a/B.NPY").is_folder
+    for folder in ("out", "out/", "out.d/", str(tmp_path)):
+        target = read_target(folder)
+        assert target.is_folder and target.suffix == ".safetensors"
+    assert read_target("out", file_format="npy").suffix == ".npy"
+    assert read_target("a.npy", file_format="npy").suffix == ".npy"
+    with pytest.raises(ConfigError, match=r"end the name in \.safetensors.* a folder write a.csv/"):
+        read_target("a.csv")
+    with pytest.raises(ConfigError, match="Format 'numpy' does not exist. Did you mean 'npy'"):
+        read_target("out", file_format="numpy")
+    with pytest.raises(ConfigError, match="is no npy file"):
+        read_target("a.parquet", file_format="npy")
+
+
+def test_videos_of_one_name_get_files_of_their_own(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    twins = [tmp_path / folder / "clip.mp4" for folder in ("a", "b", "c")]
+    for twin, video in zip(twins, videos, strict=True):
+        twin.parent.mkdir()
+        shutil.copy(video, twin)
+    run(twins[:2], tmp_path / "out", embedder)
+    run([twins[2]], tmp_path / "out", embedder)  # must not replace the first
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
+    assert len(names) == 3 and "clip.safetensors" in names
+    found = {header_rows(tmp_path / "out" / name)[0]["source"] for name in names}
+    assert found == set(map(str, twins))
+    report = run(list(reversed(twins)), tmp_path / "out", embedder)
+    assert len(report.reused) == 3  # each finds its own file again, in any order
+
+
+def test_names_that_differ_in_case_only_do_not_meet(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    twins = [tmp_path / "v" / name for name in ("Clip.mp4", "clip.mp4")]
+    twins[0].parent.mkdir()
+    for twin, video in zip(twins, videos[:2], strict=True):
+        shutil.copy(video, twin)
+    run(twins, tmp_path / "out", embedder)
+    names = {path.name.casefold() for path in (tmp_path / "out").glob("*.safetensors")}
+    assert len(names) == 2
+
+
+def test_strange_names(videos: list[Path], embedder: Embedder, tmp_path: Path) -> None:
+    names = [
+        "with space.mp4",
+        "Größe 日本 \N{CLAPPER BOARD}.mp4",
+        "new\nline.mp4",
+        os.fsdecode(b"caf\xe9.mp4"),
+        "-dash.mp4",
+        "no_suffix",
+        "manifest.mp4",
+    ]
+    paths = [tmp_path / "strange" / name for name in names]
+    paths[0].parent.mkdir()
+    for path in paths:
+        shutil.copy(videos[0], path)
+    for out in ("folder", "all.safetensors", "all.parquet", "all.npy"):
+        report = run(paths, tmp_path / out, embedder)
+        assert len(report.embedded) == len(names), report.failed
+        assert len(run(paths, tmp_path / out, embedder).reused) == len(names)
+    assert (tmp_path / "folder" / "with space.safetensors").is_file()
+    assert (tmp_path / "folder" / "manifest.json").is_file()
+
+
+def test_plain_names() -> None:
+    assert plain_name("a/b/clip.v2.mp4") == "clip.v2"
+    assert plain_name("https://host/dir/film.webm?x=1&y=2") == "film"
+    assert plain_name("https://host/") == "host" or plain_name("https://host/") == "video"
+    assert plain_name("a/" + "x" * 300 + ".mp4") == "x" * 60
+    assert plain_name("..mp4") not in ("", ".", "..")
+    assert "/" not in plain_name("weird:na/me?.mp4") and ":" not in plain_name("we:ird.mp4")
+
+
+def test_other_peoples_files_are_left_alone(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    own = tmp_path / "all.npy"
+    own.write_bytes(b"my own numbers")
+    with pytest.raises(OutputError, match="damaged or no feature file.*--overwrite"):
+        run(videos, own, embedder)
+    assert own.read_bytes() == b"my own numbers"
+    run(videos[:2], own, embedder, overwrite=True)
+    with pytest.raises(OutputError, match=r"features of 1 other videos \(first: .*video1.mp4\)"):
+        run([videos[0], videos[2]], own, embedder)
+    assert len(header_rows(own)) == 2
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "video0.safetensors").write_bytes(b"my own tensors")
+    run(videos[:1], folder, embedder)
+    assert (folder / "video0.safetensors").read_bytes() == b"my own tensors"
+    assert len(list(folder.glob("video0-*.safetensors"))) == 1
+    run(videos[:1], folder, embedder, overwrite=True)
+    assert header_rows(folder / "video0.safetensors")[0]["source"] == str(videos[0])
+
+
+def test_places_that_cannot_be_written_are_named(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for out in ("file/out.npy", "file/out"):
+        with pytest.raises(OutputError, match="Cannot write .*file.*out"):
+            run(videos, tmp_path / out, embedder)
+
+
+def test_tokens_of_many_videos_need_a_folder(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    tokens = make_embedder(embedder.model.network, pool="tokens")
+    with pytest.raises(ConfigError, match="All tokens of 3 videos .* Give a folder: .*all/"):
+        run(videos, tmp_path / "all.npy", tokens)
+    assert run(videos[:1], tmp_path / "one.npy", tokens).num_rows == 1
+
+
+def test_no_files_is_an_error(embedder: Embedder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no files to embed"):
+        run([], tmp_path / "all.npy", embedder)
+
+
+def test_progress_goes_to_stderr(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed_files(videos, tmp_path / "all.npy", embedder=embedder)
+    captured = capsys.readouterr()
+    assert "Embed: 3/3" in captured.err and captured.out == ""
+
+
+def test_reading_ahead_gives_the_same(
+    videos: list[Path],
+    bad_video: Path,
+    embedder: Embedder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What an accelerator does, done here on the CPU."""
+    files = [videos[0], bad_video, *videos[1:]]
+    plain = run(files, tmp_path / "plain.npy", embedder)
+    monkeypatch.setattr("vjepa2.features.embed_files._reads_ahead", lambda device: True)
+    ahead = run(files, tmp_path / "ahead.npy", embedder)
+    assert ahead.embedded == plain.embedded and len(ahead.failed) == 1
+    for one, other in zip(
+        read_rows(tmp_path / "ahead.npy")[0], read_rows(tmp_path / "plain.npy")[0], strict=True
+    ):
+        assert torch.equal(one.embedding, other.embedding)

@@ -1,0 +1,197 @@
+"""Rows survive the way to a file and back, in three formats, and damaged files are noticed."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import safetensors.torch
+import torch
+
+from vjepa2.errors import InputError, MissingExtraError, OutputError, ShapeError
+from vjepa2.features import store
+from vjepa2.features.rows import ClipFeatures
+from vjepa2.features.store import FORMATS, read_header, read_rows, write_rows
+from vjepa2.shapes import TokenGrid
+
+SETTINGS = {"model": "tiny", "pool": "mean", "sampling": {"num_frames": 8}, "dtype": "float32"}
+FACTS = ("source", "stamp", "model", "grid", "pts_seconds", "t_start", "t_end", "sees_until")
+
+
+def row(number: int = 0, *, tokens: torch.dtype | None = None, **changes: Any) -> ClipFeatures:
+    values: dict[str, Any] = {
+        "source": f"folder/video {number}.mp4",
+        "embedding": torch.randn(6),
+        "tokens": None if tokens is None else torch.randn(8, 6).to(tokens),
+        "grid": TokenGrid(2, 2, 2),
+        "pts_seconds": (0.1, 1 / 3),
+        "t_start": 0.1,
+        "t_end": 0.5,
+        "sees_until": 0.5,
+        "model": "tiny",
+        "stamp": "12-34",
+    }
+    return ClipFeatures(**(values | changes))
+
+
+@pytest.fixture(params=sorted(FORMATS))
+def suffix(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_pooled_vectors_and_facts_come_back_exactly(tmp_path: Path, suffix: str) -> None:
+    rows = [row(0), row(1, pts_seconds=None, t_start=None, t_end=None, sees_until=None), row(2)]
+    write_rows(tmp_path / f"a{suffix}", rows, settings=SETTINGS)
+    got, settings = read_rows(tmp_path / f"a{suffix}")
+    assert settings == SETTINGS
+    assert len(got) == 3
+    for one, wanted in zip(got, rows, strict=True):
+        assert torch.equal(one.embedding, wanted.embedding)
+        assert one.tokens is None
+        for name in FACTS:
+            assert getattr(one, name) == getattr(wanted, name), name
+        assert isinstance(one.grid, TokenGrid)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_tokens_come_back(tmp_path: Path, suffix: str, dtype: torch.dtype) -> None:
+    rows = [row(0, tokens=dtype), row(1, tokens=dtype)]
+    rows = [
+        ClipFeatures(
+            **{name: getattr(r, name) for name in FACTS},
+            tokens=r.tokens,
+            embedding=r.tokens.mean(0, dtype=torch.float32),
+        )
+        for r in rows
+        if r.tokens is not None
+    ]
+    write_rows(tmp_path / f"a{suffix}", rows, settings=SETTINGS)
+    got, _ = read_rows(tmp_path / f"a{suffix}")
+    for one, wanted in zip(got, rows, strict=True):
+        assert one.tokens is not None and wanted.tokens is not None
+        assert torch.equal(one.tokens.float(), wanted.tokens.float())
+        torch.testing.assert_close(one.embedding, wanted.embedding)
+
+
+def test_other_programs_read_the_files(tmp_path: Path) -> None:
+    rows = [row(0, tokens=torch.float32), row(1, tokens=torch.float32)]
+    embedding = torch.stack([r.embedding for r in rows]).numpy()
+    for suffix in FORMATS:
+        write_rows(tmp_path / f"a{suffix}", rows, settings=SETTINGS)
+    plain = safetensors.torch.load_file(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(plain["embedding"].numpy(), embedding)
+    assert plain["tokens"].shape == (2, 8, 6)
+    assert np.load(tmp_path / "a.npy").shape == (2, 8, 6)
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert table.column("source").to_pylist() == [r.source for r in rows]
+    np.testing.assert_array_equal(np.array(table.column("embedding").to_pylist()), embedding)
+    assert np.array(table.column("tokens").to_pylist()).shape == (2, 8, 6)
+    assert table.column("grid").to_pylist() == [[2, 2, 2]] * 2
+    assert table.column("t_end").to_pylist() == [0.5, 0.5]
+
+
+def test_names_that_are_no_text_survive(tmp_path: Path, suffix: str) -> None:
+    source = os.fsdecode(b"caf\xe9/\xf0\x9f\x8e\xac clip.mp4")
+    write_rows(tmp_path / f"a{suffix}", [row(source=source)], settings=SETTINGS)
+    [got], _ = read_rows(tmp_path / f"a{suffix}")
+    assert got.source == source
+
+
+def test_the_header_is_read_without_the_arrays(tmp_path: Path, suffix: str) -> None:
+    write_rows(tmp_path / f"a{suffix}", [row(0), row(1)], settings=SETTINGS)
+    header = read_header(tmp_path / f"a{suffix}")
+    assert header is not None
+    assert header.settings == SETTINGS
+    assert [facts["source"] for facts in header.rows] == [
+        "folder/video 0.mp4",
+        "folder/video 1.mp4",
+    ]
+    assert read_header(tmp_path / f"b{suffix}") is None
+
+
+def test_damaged_and_foreign_files_are_noticed(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_rows(path, [row(0), row(1)], settings=SETTINGS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    assert read_header(path) is None
+    with pytest.raises(InputError, match="damaged or no feature file"):
+        read_rows(path)
+    path.write_bytes(b"")
+    assert read_header(path) is None
+    foreign = tmp_path / f"foreign{suffix}"
+    if suffix == ".safetensors":
+        safetensors.torch.save_file({"embedding": torch.zeros(1, 6)}, foreign)
+    elif suffix == ".npy":
+        np.save(foreign, np.zeros((1, 6)))
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"embedding": [[0.0]]}), foreign)
+    assert read_header(foreign) is None
+
+
+def test_an_array_and_a_description_that_do_not_belong_together_are_noticed(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.npy", [row(0)], settings=SETTINGS)
+    write_rows(tmp_path / "b.npy", [row(1)], settings=SETTINGS)
+    (tmp_path / "b.npy").replace(tmp_path / "a.npy")
+    assert read_header(tmp_path / "a.npy") is None
+    description = json.loads((tmp_path / "b.npy.json").read_text())
+    assert description["rows"][0]["source"] == "folder/video 1.mp4"
+
+
+def test_a_later_format_is_not_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    write_rows(path, [row(0)], settings=SETTINGS)
+    beside = tmp_path / "a.npy.json"
+    beside.write_text(beside.read_text().replace('"version": 1', '"version": 2'))
+    assert read_header(path) is None
+
+
+def test_rows_of_different_shapes_do_not_share_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match=r"one shape, got embedding \(6,\) .* give a folder"):
+        write_rows(tmp_path / "a.npy", [row(0), row(1, tokens=torch.float32)], settings=SETTINGS)
+    with pytest.raises(ShapeError, match="got none"):
+        write_rows(tmp_path / "a.npy", [], settings=SETTINGS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_header_that_could_not_be_read_back_is_not_written(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_HEADER_BYTES", 100)
+    with pytest.raises(OutputError, match="1 rows are too many for one file .* give a folder"):
+        write_rows(tmp_path / f"a{suffix}", [row(0)], settings=SETTINGS)
+    assert not (tmp_path / f"a{suffix}").exists()
+
+
+def test_unknown_suffixes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"end in \.safetensors, \.npy, \.parquet"):
+        write_rows(tmp_path / "a.csv", [row(0)], settings=SETTINGS)
+
+
+def test_parquet_without_its_package_gives_the_install_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vjepa2\[parquet\]'"):
+        write_rows(tmp_path / "a.parquet", [row(0)], settings=SETTINGS)
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_rows(path, [row(0)], settings=SETTINGS)
+    before = {item.name: item.read_bytes() for item in tmp_path.iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("safetensors.torch.save_file", "numpy.save", "pyarrow.parquet.write_table"):
+        monkeypatch.setattr(name, full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_rows(path, [row(1)], settings=SETTINGS)
+    assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
