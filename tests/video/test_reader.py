@@ -202,6 +202,9 @@ def test_the_reader_closes(clip: bytes, tmp_path):
         assert len(reader) == 40
         assert not file.closed
     assert file.closed
+    reader.close()  # twice does no harm
+    with pytest.raises(InputError, match=r"reader of .*clip\.mp4 was closed. Open the video again"):
+        len(reader)
 
 
 # ---- how much is decoded ----------------------------------------------------------------------

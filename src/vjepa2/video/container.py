@@ -169,7 +169,10 @@ def _best_video_stream(container: Any, source: OpenedSource) -> Any:
     best = container.streams.best("video")
     stream = best if best in streams else next(iter(streams), None)
     if stream is None:
-        kinds = sorted({s.type for s in container.streams}) or ["nothing"]
+        covers = [s for s in container.streams.video if _is_cover_picture(s)]
+        kinds = sorted(
+            {"cover picture" if s in covers else s.type for s in container.streams} or {"nothing"}
+        )
         raise NoVideoStreamError(
             f"{source.name} ({container.format.name}) holds no video, only: {', '.join(kinds)}. "
             "Give a file with a video track."
@@ -200,7 +203,8 @@ def _check_size(stream: Any, source: OpenedSource, *, limits: ReadLimits) -> Non
     if width <= 0 or height <= 0:
         raise VideoOpenError(
             f"{source.name} opens, but no picture size can be found in it: it is cut off before "
-            "the first complete frame, or damaged. Download or export it again."
+            "the first complete frame, damaged, or larger than FFmpeg allows (about 16000x16000). "
+            "Download or export it again."
         )
 
 

@@ -84,8 +84,9 @@ class PyAVDecoder:
 
     def _reopen(self, *, careful: bool = False) -> None:
         """Begin again at the start. `careful`: see `open_video`."""
+        opened = self._open(careful=careful)  # first, so that a failure leaves the old one in use
         self._cursor.video.close()
-        self._cursor = self._open(careful=careful)
+        self._cursor = opened
         self._is_careful = careful
         self._num_counted = 0
 

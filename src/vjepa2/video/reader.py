@@ -100,7 +100,7 @@ class VideoReader:
             raise ConfigError(f"num_ffmpeg_threads must be 0 or more, got {num_ffmpeg_threads}.")
         self._limits = limits or ReadLimits()
         self._name = str(source) if isinstance(source, str | os.PathLike) else "the video"
-        self._decoder = _open_decoder(
+        self._opened: FrameDecoder | None = _open_decoder(
             source,
             backend=backend,
             limits=self._limits,
@@ -129,7 +129,9 @@ class VideoReader:
 
     def close(self) -> None:
         """Free the decoder and the file; the reader cannot be used afterwards."""
-        self._decoder.close()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def __enter__(self) -> Self:
         return self
@@ -270,6 +272,12 @@ class VideoReader:
         return self._take(list(range(first, stop)))
 
     # ---- inside ----------------------------------------------------------------------------
+
+    @property
+    def _decoder(self) -> FrameDecoder:
+        if self._opened is None:
+            raise InputError(f"The reader of {self._name} was closed. Open the video again.")
+        return self._opened
 
     def _take(self, indices: list[int]) -> Frames:
         height, width = self._decoder.size
