@@ -49,7 +49,7 @@ def write_weights(
     infix = _infix(variant)
     _check_size(max_shard_size)
     split = split_torch_state_dict_into_shards(
-        dict(sorted(tensors.items())),  # the port's order decides what shares a shard
+        dict(sorted(tensors.items())),  # so that equal weights give equal shards
         filename_pattern=f"model{infix}{{suffix}}.safetensors",
         max_shard_size=max_shard_size,
     )
