@@ -84,7 +84,7 @@ def test_derived_numbers() -> None:
         ({"mlp_ratio": float("inf")}, "mlp_ratio=inf is out of range"),
         ({"initializer_range": -1.0}, "finite and 0 or more"),
         ({"hidden_act": "gelo"}, "Did you mean 'gelu'"),
-        ({"problem_type": "regresion"}, "Did you mean 'regression'"),
+        ({"problem_type": "regressive"}, "Did you mean 'regression'"),
         ({"dtype": "float31"}, "Did you mean 'float32'"),
         ({"attn_implementation": "flash_attention_2"}, "Allowed: eager, sdpa"),
         ({"num_labels": 0}, "num_labels=0 is out of range"),

@@ -34,6 +34,8 @@ class Network(nn.Module):
     main_input_name: ClassVar[str] = "pixel_values_videos"
     input_modalities: ClassVar[tuple[str, ...]] = ("video",)
     supports_gradient_checkpointing: ClassVar[bool] = True
+    # Read by the Trainer of `transformers`: `forward` refuses arguments that it does not know.
+    accepts_loss_kwargs: ClassVar[bool] = False
     # Read by accelerate: modules whose parts must stay on one device (residual connections).
     _no_split_modules: ClassVar[tuple[str, ...]] = (
         "Block",
@@ -90,29 +92,54 @@ class Network(nn.Module):
         check_choice("attn_implementation", name, ATTENTION_IMPLEMENTATIONS)
         self.config._attn_implementation = name
 
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
     ) -> None:
         """Keep no activations inside the blocks in training; compute them again going backward.
 
+        The arguments are those that trainers pass.
+
         Args:
-            gradient_checkpointing_kwargs: what trainers pass; only `use_reentrant=False` exists.
+            activation_checkpointing_kwargs: only `use_reentrant=False` exists.
+            every_n_layers: only 1, every block.
+            offload: only False.
 
         Raises:
-            ConfigError: `use_reentrant=True`, or another option.
+            ConfigError: another value.
+            UnknownOptionError: another option.
         """
-        options = dict(gradient_checkpointing_kwargs or {})
-        check_option_names("gradient checkpointing", options, ["use_reentrant"])
-        if options.get("use_reentrant"):
+        options = dict(activation_checkpointing_kwargs or {})
+        check_option_names("activation checkpointing", options, ["use_reentrant"])
+        if options.get("use_reentrant") or every_n_layers != 1 or offload:
             raise ConfigError(
-                "use_reentrant=True is not available: blocks are recomputed without reentrance, "
-                "which gives the same gradients. Leave it out or pass use_reentrant=False."
+                f"Activation checkpointing with use_reentrant={options.get('use_reentrant', False)}"
+                f", every_n_layers={every_n_layers}, offload={offload} is not available. Only "
+                "use_reentrant=False, every_n_layers=1, offload=False is: every block is computed "
+                "again, which gives the same gradients."
             )
         self._set_gradient_checkpointing(True)
 
-    def gradient_checkpointing_disable(self) -> None:
-        """Undo `gradient_checkpointing_enable`."""
+    def activation_checkpointing_disable(self) -> None:
+        """Undo `activation_checkpointing_enable`."""
         self._set_gradient_checkpointing(False)
+
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Older name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(
+            gradient_checkpointing_kwargs, every_n_layers=every_n_layers, offload=offload
+        )
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Older name of `activation_checkpointing_disable`."""
+        self.activation_checkpointing_disable()
 
     @property
     def is_gradient_checkpointing(self) -> bool:
@@ -159,12 +186,26 @@ class Network(nn.Module):
         assert isinstance(base, nn.Module)
         return base
 
-    def num_parameters(self, *, only_trainable: bool = False) -> int:
-        """Number of scalar parameters."""
+    def num_parameters(
+        self, *, only_trainable: bool = False, exclude_embeddings: bool = False
+    ) -> int:
+        """Number of scalar parameters.
+
+        Args:
+            only_trainable: count only those that require gradients.
+            exclude_embeddings: leave out `nn.Embedding` tables, as trainers ask; V-JEPA 2 itself
+                has none, an adapter may.
+        """
+        tables = {
+            id(parameter)
+            for part in self.modules()
+            if exclude_embeddings and isinstance(part, nn.Embedding)
+            for parameter in part.parameters()
+        }
         return sum(
             parameter.numel()
             for parameter in self.parameters()
-            if parameter.requires_grad or not only_trainable
+            if (parameter.requires_grad or not only_trainable) and id(parameter) not in tables
         )
 
     # -- weights ----------------------------------------------------------------------------------

@@ -64,9 +64,8 @@ class PretrainedModel(Network):
     ) -> Self:
         """Load a model completely, in evaluation mode, or raise.
 
-        Weights are views of the memory-mapped file; they may be trained (pages are copied when
-        first written, the file never changes). `model.load_report` names every tensor that was
-        dropped, made fresh or cast.
+        Weights are views of the memory-mapped file; training them never changes the file.
+        `model.load_report` names every tensor that was dropped, made fresh or cast.
 
         Args:
             name_or_path: folder, or `owner/name` of a hub repository (cached, mirrors by
@@ -81,8 +80,7 @@ class PretrainedModel(Network):
             offload_folder: where modules on "disk" are kept if the weights are a pickle.
             attn_implementation: "sdpa" (default) or "eager".
             ignore_mismatched_sizes: make mis-shaped tensors fresh instead of raising.
-            output_loading_info: return (model, info); info is a dictionary with `missing_keys`,
-                `unexpected_keys`, `mismatched_keys` and `error_msgs`.
+            output_loading_info: return (model, info), see `LoadReport.as_loading_info`.
             generator: source of fresh values, for parameters that the checkpoint lacks.
             revision: branch, tag or commit.
             cache_dir: folder of downloads.
