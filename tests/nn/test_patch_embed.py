@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vjepa2.errors import ShapeError
@@ -91,3 +91,22 @@ def test_gradient_reaches_weight_and_pixels() -> None:
     assert layer.proj.weight.grad is not None
     used = pixels.grad[0, :, 0].abs().sum(dim=(0,)) > 0  # of token 1 and token 6 only
     assert used.sum() == 8
+
+
+def test_a_hook_or_an_adapter_on_the_convolution_takes_part() -> None:
+    layer = embed()
+    pixels = torch.randn(2, 5, 3, 9, 12, dtype=torch.float64)
+    ids = torch.tensor([[11, 0, 5], [3, 2, 1]])
+    wanted = layer(pixels, ids)
+    handle = layer.proj.register_forward_hook(lambda _, inputs, output: output * 2)
+    torch.testing.assert_close(layer(pixels, ids), wanted * 2, rtol=1e-12, atol=1e-12)
+    handle.remove()
+
+    class Adapter(nn.Conv3d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    adapter = Adapter(3, 6, kernel_size=(2, 4, 4), stride=(2, 4, 4)).double()
+    adapter.load_state_dict(layer.proj.state_dict())
+    layer.proj = adapter
+    torch.testing.assert_close(layer(pixels, ids), wanted + 1, rtol=1e-12, atol=1e-12)

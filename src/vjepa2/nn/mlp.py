@@ -5,9 +5,9 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules import module as module_hooks
 
 from vjepa2.nn.activations import ACTIVATIONS
+from vjepa2.nn.watch import is_watched
 
 # On CPU the wide activation of a long clip is hundreds of megabytes of fresh pages, and faulting
 # them in costs more than the activation function itself. Pieces of 16 MiB stay near the cache.
@@ -45,20 +45,6 @@ class MLP(nn.Module):
             and not torch.compiler.is_compiling()
             and not is_watched(self.fc1, self.activation)
         )
-
-
-def is_watched(*modules: nn.Module) -> bool:
-    """Whether somebody sees what goes in or out of one of `modules`: a hook or a wrapped forward.
-
-    Whoever watches must see whole tensors that nobody overwrites later (feature extractors keep
-    them), and must be called once per forward (accelerate's offloading loads weights there).
-    """
-    if module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks:
-        return True
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-        for module in modules
-    )
 
 
 def add_mlp(x: Float[Tensor, "B N D"], norm: nn.LayerNorm, mlp: MLP) -> Float[Tensor, "B N D"]:

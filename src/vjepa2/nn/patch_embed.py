@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vjepa2.errors import ShapeError
+from vjepa2.nn.watch import is_watched
 from vjepa2.shapes import TokenGrid
 
 
@@ -42,19 +43,25 @@ class PatchEmbed3D(nn.Module):
         return grid
 
     def forward(
-        self, pixels: Float[Tensor, "B T C H W"], keep_ids: Tensor | None = None
+        self,
+        pixels: Float[Tensor, "B T C H W"],
+        keep_ids: Int[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Embed tubelets in the order time, row, column.
 
         Args:
             pixels: normalised pixels.
-            keep_ids: [B, K] ids of the tubelets to embed; the others are never touched.
+            keep_ids: int64 ids of the tubelets to embed, in their order; default: all.
         """
         _, num_frames, _, height, width = pixels.shape
         t, h, w = self.grid(num_frames, height, width)
         if num_frames < self.tubelet_size:
             last = pixels[:, -1:].expand(-1, self.tubelet_size - num_frames, -1, -1, -1)
             pixels = torch.cat([pixels, last], dim=1)
+        if type(self.proj) is not nn.Conv3d or is_watched(self.proj):
+            # An adapter in its place, or a hook: the module itself has to run.
+            tokens = self.proj(pixels.transpose(1, 2)).flatten(2).transpose(1, 2)
+            return tokens if keep_ids is None else _pick(tokens, keep_ids)
         p, tubelet = self.patch_size, self.tubelet_size
         pixels = pixels[:, : t * tubelet, :, : h * p, : w * p]
         patches = (
@@ -67,5 +74,9 @@ class PatchEmbed3D(nn.Module):
             .flatten(1, 3)
         )
         if keep_ids is not None:
-            patches = patches.gather(1, keep_ids[..., None].expand(-1, -1, patches.shape[-1]))
+            patches = _pick(patches, keep_ids)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def _pick(rows: Float[Tensor, "B N D"], ids: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+    return rows.gather(1, ids[..., None].expand(-1, -1, rows.shape[-1]))
