@@ -1,5 +1,6 @@
 """The reader's methods: numbers, times, refusals, and how little it decodes."""
 
+import gc
 import io
 import subprocess
 import sys
@@ -205,6 +206,17 @@ def test_the_reader_closes(clip: bytes, tmp_path):
     reader.close()  # twice does no harm
     with pytest.raises(InputError, match=r"reader of .*clip\.mp4 was closed. Open the video again"):
         len(reader)
+
+
+def test_a_forgotten_reader_closes_its_file(clip: bytes, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip)
+    reader = VideoReader(path)
+    reader.get_frame_at(3)
+    file = reader._decoder._source.file
+    del reader
+    gc.collect()
+    assert file.closed
 
 
 # ---- how much is decoded ----------------------------------------------------------------------

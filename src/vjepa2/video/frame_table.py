@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vjepa2.errors import VideoTooLargeError
 from vjepa2.video.container import OpenVideo, import_av
+from vjepa2.video.jpeg import jpeg_is_cut
 from vjepa2.video.limits import ReadLimits
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def scan_packets(video: OpenVideo, *, limits: ReadLimits) -> PacketScan:
     pts, dts, durations = array("q"), array("q"), array("q")
     is_key, is_shown = bytearray(), bytearray()
     codec = video.stream.codec_context.codec.canonical_name
+    is_jpeg = video.container.format.name == "jpeg_pipe"
     cut_off, last_is_corrupt = "", False
     try:
         for packet in video.container.demux(video.stream):
@@ -134,7 +136,7 @@ def scan_packets(video: OpenVideo, *, limits: ReadLimits) -> PacketScan:
             durations.append(packet.duration or 0)
             is_key.append(packet.is_keyframe)
             is_shown.append(not packet.is_discard and not _is_hidden(packet, codec))
-            last_is_corrupt = packet.is_corrupt
+            last_is_corrupt = packet.is_corrupt or (is_jpeg and jpeg_is_cut(bytes(packet)))
             if len(pts) > limits.max_frames:
                 raise VideoTooLargeError(
                     f"{video.source.name} has more than max_frames = {limits.max_frames} frames. "

@@ -19,12 +19,14 @@ from vjepa2.errors import NoVideoStreamError, VideoDecodeError, VideoError, Vide
 from vjepa2.video.container import open_video
 from vjepa2.video.cursor import FrameCursor
 from vjepa2.video.frame_table import FrameTable
+from vjepa2.video.jpeg import jpeg_is_cut
 from vjepa2.video.limits import ReadLimits
 from vjepa2.video.rgb import NUM_CHANNELS, RGBConverter
 from vjepa2.video.sources import open_source
 from vjepa2.video.stream_metadata import VideoStreamMetadata
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".qoi")
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".qoi")
 
 
 class PictureFolder:
@@ -146,7 +148,8 @@ class PictureFolder:
             try:
                 cursor = FrameCursor(video)
                 frame = cursor.next_frame()
-                if frame is None or cursor.is_doubtful:
+                is_cut = path.suffix.lower() in JPEG_SUFFIXES and jpeg_is_cut(path.read_bytes())
+                if frame is None or cursor.is_doubtful or is_cut:
                     raise VideoDecodeError(
                         f"{path} is damaged. Restore it, take it out of the folder, or open the "
                         "folder with on_damage='skip'."

@@ -7,6 +7,7 @@ a constant, however long the video is.
 """
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Literal, Protocol, Self, overload
@@ -100,7 +101,7 @@ class VideoReader:
             raise ConfigError(f"num_ffmpeg_threads must be 0 or more, got {num_ffmpeg_threads}.")
         self._limits = limits or ReadLimits()
         self._name = str(source) if isinstance(source, str | os.PathLike) else "the video"
-        self._opened: FrameDecoder | None = _open_decoder(
+        opened = _open_decoder(
             source,
             backend=backend,
             limits=self._limits,
@@ -108,6 +109,9 @@ class VideoReader:
             threads=num_ffmpeg_threads,
             fps=frames_per_second,
         )
+        self._opened: FrameDecoder | None = opened
+        # Also closes the file of a reader that is simply forgotten.
+        self._close = weakref.finalize(self, opened.close)
         self._metadata: VideoStreamMetadata | None = None
 
     # ---- the video as a whole --------------------------------------------------------------
@@ -129,9 +133,8 @@ class VideoReader:
 
     def close(self) -> None:
         """Free the decoder and the file; the reader cannot be used afterwards."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        self._opened = None
+        self._close()
 
     def __enter__(self) -> Self:
         return self
