@@ -429,3 +429,28 @@ def test_every_argument_is_described() -> None:
     documented = inspect.getdoc(VJEPA2Model.from_pretrained) or ""
     for name in inspect.signature(VJEPA2Model.from_pretrained).parameters:
         assert f"{name}:" in documented, name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+class TestAccelerator:
+    @pytest.mark.parametrize("device_map", ["auto", "cuda", 0, {"": 0}], ids=str)
+    def test_whole_model(
+        self, classifier: VJEPA2ForVideoClassification, classifier_folder: Path, device_map: Any
+    ) -> None:
+        model = VJEPA2ForVideoClassification.from_pretrained(
+            classifier_folder, device_map=device_map
+        )
+        assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
+        found = logits(model, PIXELS.to(model.device)).cpu()
+        torch.testing.assert_close(found, logits(classifier), rtol=1e-3, atol=1e-4)
+
+    def test_parts_that_wait_in_host_memory_and_on_the_disk(
+        self, classifier: VJEPA2ForVideoClassification, classifier_folder: Path
+    ) -> None:
+        model = VJEPA2ForVideoClassification.from_pretrained(
+            classifier_folder,
+            device_map={"": 0, "vjepa2.predictor": "disk", "pooler": "cpu"},
+        )
+        found = logits(model, PIXELS.to(model.device)).cpu()
+        torch.testing.assert_close(found, logits(classifier), rtol=1e-3, atol=1e-4)

@@ -12,7 +12,6 @@ import difflib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from vjepa2.errors import CheckpointNotFoundError, OutputError
 
@@ -35,18 +34,6 @@ class HubOptions:
     token: str | bool | None = None
     local_files_only: bool = False
     subfolder: str = ""
-
-
-class Source(Protocol):
-    """A place that holds the files of one model."""
-
-    name: str
-
-    def find(self, filename: str) -> Path | None:
-        """Local path of a file, downloaded if need be; None when the source has no such file."""
-
-    def require(self, filename: str) -> Path:
-        """As `find`, but a missing file is a `CheckpointNotFoundError`."""
 
 
 class FolderSource:
@@ -190,9 +177,13 @@ class HubSource:
             self._options = replace(self._options, revision=commit)
 
 
+Source = FolderSource | HubSource
+"""A place that holds the files of one model."""
+
+
 def open_source(
     name_or_path: str | os.PathLike[str], *, options: HubOptions | None = None
-) -> FolderSource | HubSource:
+) -> Source:
     """Decide whether a name is a folder or a repository; nothing is downloaded yet.
 
     Args:
