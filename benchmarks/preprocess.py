@@ -174,7 +174,7 @@ def sides(reference: Any, ours: Any) -> dict[str, Processor]:
 
 
 def time_sides(processors: dict[str, Processor], *, rounds: int) -> dict[str, Any]:
-    """Time every side in turn, `rounds` times, for both axis orders.
+    """Time every side in turn, `rounds` times, for both axis orders; each round starts elsewhere.
 
     Besides the time on the clock, the processor time of all threads is kept: on a machine that
     is busy with something else it is the steadier number.
@@ -185,7 +185,10 @@ def time_sides(processors: dict[str, Processor], *, rounds: int) -> dict[str, An
         clock: dict[str, list[float]] = {name: [] for name in processors}
         busy: dict[str, list[float]] = {name: [] for name in processors}
         for round_number in range(rounds + 1):
-            for name, processor in processors.items():
+            turn = round_number % len(processors)
+            names = list(processors)[turn:] + list(processors)[:turn]
+            for name, processor in ((name, processors[name]) for name in names):
+                time.sleep(0.1)  # threads of the side before spin a little before they rest
                 start, start_busy = time.perf_counter(), time.process_time()
                 processor(video, return_tensors="pt")
                 if round_number:  # the first round warms up
@@ -328,10 +331,11 @@ def main() -> None:
         result["equality"] = compare_random(
             reference, ours, count=arguments.cases, seed=arguments.seed
         )
-    print(json.dumps(result, indent=2))
+    text = json.dumps(result, indent=2)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
