@@ -247,6 +247,12 @@ def test_the_configured_kind_decides() -> None:
         model(x, torch.tensor([1, 2]))
 
 
+def test_labels_from_the_cpu_follow_the_logits() -> None:
+    """The meta device stands in for an accelerator: it refuses tensors from elsewhere too."""
+    for labels in (torch.tensor([1, 2]), torch.zeros(2, 3)):
+        assert classification_loss(LOGITS.to("meta"), labels, problem_type=None).is_meta
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype: torch.dtype) -> None:
     model = make_model()

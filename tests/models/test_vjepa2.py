@@ -160,6 +160,17 @@ def test_masks_may_be_int32_tuples_and_repeat_ids() -> None:
     torch.testing.assert_close(doubled[:, :5], doubled[:, 5:], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("given", [("context_mask", "target_mask"), ("target_mask",)])
+def test_masks_from_the_cpu_follow_the_model(given: tuple[str, ...]) -> None:
+    """As in the port. The meta device stands in for an accelerator: it refuses strangers too."""
+    model = make_model().to("meta")
+    masks = {"context_mask": [CONTEXT], "target_mask": [TARGET]}
+    out = model(pixels(model).to("meta"), **{name: masks[name] for name in given})
+    assert out.predictor_output.last_hidden_state.is_meta
+    kept = model.encoder(pixels(model).to("meta"), CONTEXT)
+    assert kept.last_hidden_state.is_meta and kept.last_hidden_state.shape == (2, 9, 32)
+
+
 @pytest.mark.parametrize("mask_index", [0, 1, 2])
 def test_mask_index(mask_index: int) -> None:
     model = make_model()

@@ -30,9 +30,9 @@ def tokens_at(tokens: Tensor, masks: list[Tensor] | None, *, num_masks: int) -> 
 
 
 def joined_ids(masks: list[Tensor] | None, tokens: Tensor, *, num_masks: int) -> Tensor:
-    """Ids of every mask, joined on the batch axis; without ids all of `tokens`, per mask."""
+    """Ids of every mask, joined on the batch axis, on the tokens' device; None: all, per mask."""
     if masks is not None:
-        return torch.cat(masks)
+        return torch.cat(masks).to(tokens.device)
     batch, num_tokens = tokens.shape[:2]
     return torch.arange(num_tokens, device=tokens.device).expand(batch * num_masks, -1)
 
@@ -161,7 +161,7 @@ class VJEPA2Predictor(nn.Module):
         num_context, num_targets = context_ids.shape[1], target_ids.shape[1]
         levels = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
         tokens = self.embeddings(context, num_targets=num_targets, mask_index=mask_index)
-        ids = torch.cat([context_ids, target_ids], dim=1).to(tokens.device)
+        ids = torch.cat([context_ids, target_ids], dim=1)
         rotary = tables_for(tokens, ids, grid, head_dim=self.config.pred_head_dim)
         stack = run_blocks(
             self.layer,
