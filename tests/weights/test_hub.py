@@ -187,3 +187,9 @@ class TestHub:
         (answer,) = ask([("me/model", "config.json", {})], home=tmp_path, endpoint=closed)
         assert answer.startswith(f"CheckpointNotFoundError: {closed} could not be reached")
         assert "HF_ENDPOINT" in answer
+
+
+def test_the_shipped_model_has_a_name_of_its_own() -> None:
+    folder = open_source("motion-tiny").require("config.json").parent
+    assert folder.parent.name == "assets"
+    assert (folder / "model.safetensors").is_file()

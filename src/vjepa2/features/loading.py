@@ -5,7 +5,6 @@
 
 import contextlib
 import hashlib
-import importlib.resources
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.runtime import resolve_device
 from vjepa2.video.processor import VJEPA2VideoProcessor
+from vjepa2.weights.hub import SHIPPED, shipped_folder
 
 DEFAULT_MODEL = "motion-tiny"
 VALUES_PER_PARAMETER = 16
@@ -28,9 +28,8 @@ ModelLike = str | os.PathLike[str] | Network
 
 def resolve_model(name: str | os.PathLike[str] | None) -> str:
     """Folder of the shipped model for None and "motion-tiny"; other names as they are."""
-    if name is None or name == DEFAULT_MODEL:
-        return str(importlib.resources.files("vjepa2") / "assets" / DEFAULT_MODEL)
-    return os.fspath(name)
+    text = DEFAULT_MODEL if name is None else os.fspath(name)
+    return str(shipped_folder(text)) if text in SHIPPED else text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,20 @@ All files of one source come from the same commit: the first download fixes it.
 """
 
 import difflib
+import importlib.resources
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vjepa2.errors import CheckpointNotFoundError, OutputError
+
+SHIPPED = ("motion-tiny",)
+"""Models that are part of this package: their names work wherever a hub name does."""
+
+
+def shipped_folder(name: str) -> Path:
+    """Folder of a model that is part of this package."""
+    return Path(str(importlib.resources.files("vjepa2"))) / "assets" / name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +206,7 @@ def open_source(
     """
     options = options or HubOptions()
     text = os.fspath(name_or_path)
-    path = Path(text).expanduser()
+    path = shipped_folder(text) if text in SHIPPED else Path(text).expanduser()
     if path.is_dir():
         return FolderSource(_existing(path / options.subfolder))
     if path.exists():
