@@ -96,7 +96,8 @@ def interleaved(
 def save(what: str, results: dict[str, Any], *, hardware: str = "cpu") -> Path:
     """Write `results/<what>_<hardware>_<yyyymm>.json` and return its path."""
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    arguments = " ".join(sys.argv[1:])
+    # A path of this machine says nothing to anybody else.
+    arguments = " ".join("DIR" if "/" in argument else argument for argument in sys.argv[1:])
     path = RESULTS / f"{what}_{hardware}_{today:%Y%m}.json"
     write_json(
         path,

@@ -1,7 +1,6 @@
-#!/usr/bin/env python
 """Preprocessing, side by side with the processor of `transformers`: equal numbers, time, memory.
 
-    python benchmarks/preprocess.py --reference-path DIR --out benchmarks/results/NAME.json
+    python -m benchmarks.preprocess --reference-path DIR
 
 DIR is a folder that holds torchvision (`pip install --no-deps --target DIR torchvision`), which
 the reference needs and this package does not. torchvision's compiled part need not load: the two
@@ -16,10 +15,6 @@ What is measured:
 """
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import random
 import statistics
 import subprocess
@@ -31,6 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks.common import parser, save
 
 NUM_FRAMES, HEIGHT, WIDTH = 64, 1080, 1920
 GREY = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1) * 255  # one grey level, normalised
@@ -273,69 +270,32 @@ def fast_accuracy(ours: Any) -> dict[str, Any]:
     return shares
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    return {
-        "processor": model,
-        "logical_cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "load_average_at_start": round(os.getloadavg()[0], 2),
-        "system": platform.platform(),
-    }
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("numpy", "transformers", "torchvision"):
-        module = sys.modules.get(name)
-        if module is not None:
-            found[name] = module.__version__
-    return found
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--reference-path", help="folder that holds torchvision")
-    parser.add_argument("--cases", type=int, default=200, help="random cases (default 200)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random cases")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds (default 7)")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    where = machine()
-    reference, ours = load_reference(arguments.reference_path), load_ours()
+    arguments = parser(__doc__)
+    arguments.add_argument("--reference-path", help="folder that holds torchvision")
+    arguments.add_argument("--cases", type=int, default=200, help="random cases (default 200)")
+    arguments.add_argument("--seed", type=int, default=0, help="of the random cases")
+    arguments.add_argument("--rounds", type=int, default=9, help="timed rounds (default 9)")
+    arguments.add_argument("--memory-of", help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    reference, ours = load_reference(options.reference_path), load_ours()
     processors = sides(reference, ours)
-    if arguments.memory_of:
-        name, order = arguments.memory_of.split(":")
+    if options.memory_of:
+        name, order = options.memory_of.split(":")
         print(memory_of(processors[name], order))
         return
-    passed = ["--reference-path", arguments.reference_path] if arguments.reference_path else []
-    result = {
-        "what": f"video processor, {NUM_FRAMES} frames of {WIDTH}x{HEIGHT} uint8 to 256x256",
-        "date": datetime.date.today().isoformat(),
-        "command": "python benchmarks/preprocess.py "
-        f"--reference-path DIR --rounds {arguments.rounds} --cases {arguments.cases}",
-        "machine": where,
-        "versions": versions(),
-        "time": time_sides(processors, rounds=arguments.rounds),
+    passed = ["--reference-path", options.reference_path] if options.reference_path else []
+    results = {
+        "clip": f"{NUM_FRAMES} frames of {WIDTH}x{HEIGHT} uint8 to 256x256",
+        "time": time_sides(processors, rounds=options.rounds),
         "memory": memory_sides(list(processors), passed),
         "fast_mode_against_exact": fast_accuracy(ours),
     }
-    if reference is not None:
-        result["equality"] = compare_random(
-            reference, ours, count=arguments.cases, seed=arguments.seed
-        )
-    text = json.dumps(result, indent=2)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    if reference is None:
+        print("Nothing saved: the claim is a comparison, and the reference is missing.")
+        return
+    results["equality"] = compare_random(reference, ours, count=options.cases, seed=options.seed)
+    save("preprocess", results)
 
 
 if __name__ == "__main__":

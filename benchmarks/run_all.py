@@ -6,6 +6,8 @@ python -m benchmarks.run_all
 import subprocess
 import sys
 
+from benchmarks.common import parser
+
 BENCHMARKS = (
     "operations",
     "imports",
@@ -19,9 +21,13 @@ BENCHMARKS = (
 
 
 def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--reference-path")
+    path = arguments.parse_args().reference_path
     for name in BENCHMARKS:
         print(f"== {name}", flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+        options = ["--reference-path", path] if name == "preprocess" and path else []
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)
     subprocess.run([sys.executable, "-m", "benchmarks.table", "--write"], check=True)
 
 

@@ -1,0 +1,220 @@
+"""The table of measured claims in the README, made from the result files.
+
+    python -m benchmarks.table            # print it
+    python -m benchmarks.table --write    # put it into README.md
+
+A test holds that the README shows what the files say.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS, parser
+
+ROOT = Path(__file__).parent.parent
+BEGIN = "<!-- table: begin (python -m benchmarks.table --write) -->"
+END = "<!-- table: end -->"
+MONTH = "202611"
+
+
+def load(what: str, hardware: str = "cpu") -> dict[str, Any]:
+    """Content of one result file."""
+    path = RESULTS / f"{what}_{hardware}_{MONTH}.json"
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def verdict(met: bool) -> str:
+    """Met, or missed and said so."""
+    return "met" if met else "**missed**"
+
+
+def at_least(value: float, bar: float) -> str:
+    return verdict(value >= bar)
+
+
+def at_most(value: float, bar: float) -> str:
+    return verdict(value <= bar)
+
+
+def rows() -> list[tuple[str, str, str, str, str]]:
+    """(measure, result, needed, verdict, script) per claim."""
+    encode = load("encode")["results"]["cases"]
+    operations = load("operations")["results"]
+    imports = load("imports")["results"]
+    memory = load("memory")["results"]
+    weights = load("load")["results"]
+    pixels = load("preprocess")["results"]
+    decode = load("decode")["results"]
+
+    full = encode["encoder ViT-L full, 24 layers"]
+    encoders = {name: case for name, case in encode.items() if name.startswith("encoder")}
+    slowest = min(encoders, key=lambda name: encoders[name]["speedup_median"])
+    slowest_ratio = encoders[slowest]["speedup_median"]
+    apart = max(case["relative_difference"] for case in encode.values())
+    forward = encode["forward with predictor, ViT-L width, 4 + 2 layers"]["speedup_median"]
+    classify = encode["classification, ViT-L width, 4 + 4 layers"]["speedup_median"]
+    breaks = operations["ours_default_forward"]["breaks"]
+    quick = max(imports["import_vjepa2_beyond_python"], imports["help_beyond_python"])
+    exact = min(order["speedup"]["vjepa2_exact"] for order in pixels["time"].values())
+    fast = min(order["speedup"]["vjepa2_fast"] for order in pixels["time"].values())
+    pixel_memory = max(
+        sides["vjepa2_exact"] / sides["transformers"]
+        for sides in (order["mebibytes_above_the_video"] for order in pixels["memory"].values())
+    )
+    near = min(case["within_one_level"] for case in pixels["fast_mode_against_exact"].values())
+    equal, cases = pixels["equality"]["equal"], pixels["equality"]["cases"]
+    share = decode["time"]["share_of_decoding_everything"]
+    decode_mb = decode["memory"]["peak_mb_beyond_import"]
+
+    return [
+        (
+            "encoder, ViT-L full, 16x256x256, vs. transformers sdpa",
+            f"{full['speedup_median']:.2f}x faster, "
+            f"{full['ours_share_of_matrix_peak']:.0%} of the matrix peak",
+            "1.05x",
+            at_least(full["speedup_median"], 1.05),
+            "encode",
+        ),
+        (
+            f"encoder, slowest of {len(encoders)} sizes from tiny to ViT-L ({slowest[8:]})",
+            f"{slowest_ratio:.2f}x",
+            "1x",
+            at_least(slowest_ratio, 1.0),
+            "encode",
+        ),
+        ("default forward with predictor", f"{forward:.2f}x", "1x", at_least(forward, 1), "encode"),
+        ("classification", f"{classify:.2f}x", "1x", at_least(classify, 1), "encode"),
+        (
+            "largest difference of outputs in these runs, relative",
+            f"{apart:.1e}",
+            "2e-5",
+            at_most(apart, 2e-5),
+            "encode",
+        ),
+        (
+            "operations per encoder layer, counted",
+            f"{operations['operations_ratio']:.2f}x",
+            "0.35x",
+            at_most(operations["operations_ratio"], 0.35),
+            "operations",
+        ),
+        (
+            "bytes written per encoder layer, counted",
+            f"{operations['bytes_ratio']:.3f}x",
+            "0.80x",
+            at_most(operations["bytes_ratio"], 0.80),
+            "operations",
+        ),
+        (
+            "graph breaks of the default forward "
+            f"(transformers: {operations['reference_default_forward']['breaks']})",
+            f"{breaks}",
+            "0",
+            at_most(breaks, 0),
+            "operations",
+        ),
+        (
+            "`import vjepa2` and `vjepa2 --help`, beyond Python's start",
+            f"{quick:.2f} s",
+            "0.3 s",
+            at_most(quick, 0.3),
+            "imports",
+        ),
+        (
+            "`from vjepa2 import VJEPA2Model` beyond torch, vs. transformers",
+            f"{imports['ratio']:.2f}x the time",
+            "0.2x",
+            at_most(imports["ratio"], 0.2),
+            "imports",
+        ),
+        (
+            "preprocessing 64 frames of 1080p, bit-exact, slower of two layouts",
+            f"{exact:.2f}x faster",
+            "1x",
+            at_least(exact, 1.0),
+            "preprocess",
+        ),
+        (
+            "the same, peak memory vs. transformers",
+            f"{pixel_memory:.2f}x",
+            "1x",
+            at_most(pixel_memory, 1.0),
+            "preprocess",
+        ),
+        (
+            "optional fast preprocessing, slower of two layouts",
+            f"{fast:.2f}x faster, {near:.1%} within one grey level",
+            "1.8x, 99.9%",
+            verdict(fast >= 1.8 and near >= 0.999),
+            "preprocess",
+        ),
+        (
+            "random sizes and types equal to the live processor, bit for bit",
+            f"{equal} of {cases}",
+            "all",
+            verdict(equal == cases),
+            "preprocess",
+        ),
+        (
+            "64 frames spread over 10 minutes of 720p, vs. decoding everything",
+            f"{share:.2f}x the time",
+            "0.5x",
+            at_most(share, 0.5),
+            "decode",
+        ),
+        (
+            "peak memory of that, beyond the import",
+            f"{decode_mb:.0f} MB",
+            "150 MB",
+            at_most(decode_mb, 150),
+            "decode",
+        ),
+        (
+            "peak memory of the encoder beyond weights, 64 frames",
+            f"{memory['ratio']:.2f}x",
+            "0.9x",
+            at_most(memory["ratio"], 0.9),
+            "memory",
+        ),
+        (
+            "loading a ViT-L folder, first / repeated, vs. transformers",
+            f"{weights['ratio_first_seconds']:.2f}x / {weights['ratio_again_seconds']:.2f}x the time",
+            "0.5x",
+            at_most(max(weights["ratio_first_seconds"], weights["ratio_again_seconds"]), 0.5),
+            "load",
+        ),
+    ]
+
+
+def render() -> str:
+    """The table as Markdown, with the machine it was measured on."""
+    machine = load("encode")["machine"]
+    lines = ["| measure | result | needed | | script |", "|---|---|---|---|---|"]
+    for measure, result, needed, met, script in rows():
+        lines.append(f"| {measure} | {result} | {needed} | {met} | `benchmarks/{script}.py` |")
+    lines.append("")
+    lines.append(
+        f"{load('encode')['date']}, {machine['cpu']}, {machine['cores']} cores "
+        f"({machine['cpu_capability']}), float32, torch {machine['torch']}, transformers "
+        f"{machine['transformers']}. Result files: [benchmarks/results](benchmarks/results)."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--write", action="store_true", help="put the table into README.md")
+    write = arguments.parse_args().write
+    table = render()
+    print(table)
+    if write:
+        readme = ROOT / "README.md"
+        text = readme.read_text()
+        start, stop = text.index(BEGIN) + len(BEGIN), text.index(END)
+        readme.write_text(f"{text[:start]}\n{table}{text[stop:]}")
+
+
+if __name__ == "__main__":
+    main()
