@@ -238,7 +238,14 @@ def memory_sides(names: list[str], arguments: list[str]) -> dict[str, Any]:
     for order in ("THWC", "TCHW"):
         mebibytes = {}
         for name in names:
-            command = [sys.executable, __file__, *arguments, "--memory-of", f"{name}:{order}"]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.preprocess",
+                *arguments,
+                "--memory-of",
+                f"{name}:{order}",
+            ]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             mebibytes[name] = round(int(done.stdout.strip().splitlines()[-1]) / 2**20, 1)
         results[order] = {"mebibytes_above_the_video": mebibytes}
