@@ -5,6 +5,7 @@ capture devices. Only the formats listed here are accepted, and nothing but the 
 ever read. PyAV is imported when the first video is opened, not before.
 """
 
+import os
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ FORMATS = (
     "aac",
 )
 READ_BUFFER_BYTES = 1 << 16
+# Each thread holds a few decoded frames; more of them add memory and hardly any speed.
+MAX_AUTO_THREADS = 8
 
 
 class _NamelessFile:
@@ -126,7 +129,7 @@ def open_video(
     Args:
         source: the file; reading starts at its beginning.
         limits: `max_pixels` is enforced before any frame is decoded.
-        threads: decoder threads, 0 for one per processor.
+        threads: decoder threads, 0 for one per processor, at most `MAX_AUTO_THREADS`.
         careful: no threads. Slower, but an error concerns exactly the packet that caused it
             (frame threads lose good frames near a bad one, slice threads do not report damage).
 
@@ -138,7 +141,7 @@ def open_video(
         stream = _best_video_stream(container, source)
         _check_size(stream, source, limits=limits)
         stream.thread_type = "NONE" if careful else "AUTO"
-        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_count = threads or min(os.cpu_count() or 1, MAX_AUTO_THREADS)
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     except (VideoOpenError, NoVideoStreamError, VideoTooLargeError):
         container.close()

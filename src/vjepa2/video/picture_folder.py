@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,7 +20,7 @@ from vjepa2.video.cursor import FrameCursor
 from vjepa2.video.frame_table import FrameTable
 from vjepa2.video.jpeg import jpeg_is_cut
 from vjepa2.video.limits import ReadLimits
-from vjepa2.video.rgb import NUM_CHANNELS, RGBConverter
+from vjepa2.video.rgb import RGBConverter, empty_pictures
 from vjepa2.video.sources import open_source
 from vjepa2.video.stream_metadata import VideoStreamMetadata
 
@@ -122,7 +121,7 @@ class PictureFolder:
             VideoDecodeError: a picture is damaged or of another size.
         """
         height, width = self.size
-        pixels = torch.empty((len(indices), height, width, NUM_CHANNELS), dtype=torch.uint8)
+        pixels = empty_pictures(len(indices), height=height, width=width)
         places: dict[int, int] = {}
         for place, index in enumerate(indices):
             if index in places:

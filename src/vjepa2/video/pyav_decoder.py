@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,7 +26,7 @@ from vjepa2.video.frame_table import (
     table_from_packets,
 )
 from vjepa2.video.limits import ReadLimits
-from vjepa2.video.rgb import NUM_CHANNELS, RGBConverter
+from vjepa2.video.rgb import RGBConverter, empty_pictures
 from vjepa2.video.sources import OpenedSource
 from vjepa2.video.stream_metadata import VideoStreamMetadata
 
@@ -224,9 +223,7 @@ class PyAVDecoder:
         places: dict[int, list[int]] = defaultdict(list)
         for place, index in enumerate(indices):
             places[index].append(place)
-        pixels = torch.empty(
-            (len(indices), picture.height, picture.width, NUM_CHANNELS), dtype=torch.uint8
-        )
+        pixels = empty_pictures(len(indices), height=picture.height, width=picture.width)
         view = pixels.numpy()
         missing = self._fill(sorted(places), places, view)
         if missing:

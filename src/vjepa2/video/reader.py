@@ -73,8 +73,8 @@ class VideoReader:
         on_damage: "error" raises `VideoDecodeError` when a damaged frame is asked for, or the
             file is cut off; "skip" decodes the whole file once and leaves out what is damaged,
             so that numbers count readable frames only (their times stay true).
-        num_ffmpeg_threads: decoder threads, 0 for one per processor. Take 1 where several
-            readers run side by side.
+        num_ffmpeg_threads: decoder threads, 0 for one per processor (at most 8). Take 1 where
+            several readers run side by side.
         frames_per_second: rate of a folder of pictures, above 0 (default 25). Only for folders.
 
     Raises:
