@@ -81,9 +81,18 @@ def test_softmax_is_written_out_in_float32_at_least() -> None:
     query, key, value = torch.randn(3, 1, 40, 1, 8).to(torch.bfloat16)
     weights = attend(query, key, value, implementation="eager", need_weights=True).weights
     assert weights is not None and weights.dtype == torch.bfloat16
-    scores = (query[0, :, 0] @ key[0, :, 0].T) * 8**-0.5  # bfloat16, as in the network
+    scores = (query[0, :, 0] * 8**-0.5) @ key[0, :, 0].T  # bfloat16, as in the network
     wanted = scores.double().softmax(-1)
     assert (weights[0, 0].double() - wanted).abs().max() <= wanted.max() * 2**-8
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_large_float16_scores_do_not_overflow(implementation: AttentionImplementation) -> None:
+    """64 products of 40 * 40 exceed float16 before they are scaled, not after."""
+    query = key = torch.full((1, 3, 1, 64), 40.0, dtype=torch.float16)
+    value = torch.randn(1, 3, 1, 64).half()
+    got = attend(query, key, value, implementation=implementation).values
+    torch.testing.assert_close(got, value.mean(1).expand(1, 3, 64), atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -46,7 +46,8 @@ def attend(
     if implementation == "sdpa" and not need_weights:
         out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         return Attended(out.transpose(1, 2).flatten(2), None)
-    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    # The N x Dh queries are scaled, not the N x N scores: less to write, and no float16 overflow.
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     at_least_float32 = torch.promote_types(scores.dtype, torch.float32)
     weights = scores.softmax(dim=-1, dtype=at_least_float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout)

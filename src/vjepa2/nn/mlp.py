@@ -59,12 +59,12 @@ def add_mlp(x: Float[Tensor, "B N D"], norm: nn.LayerNorm, mlp: MLP) -> Float[Te
         and x.device.type == "cpu"
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not is_watched(norm, *mlp.modules())
     )
     if not may_overwrite:  # asked first, so that a compiler sees no condition on the shape
         return torch.add(x, mlp(norm(x)))
     wide_bytes = x.shape[:-1].numel() * mlp.fc1.out_features * x.element_size()
-    if wide_bytes <= PIECE_BYTES or not x.is_contiguous():
+    fits = wide_bytes <= PIECE_BYTES
+    if fits or not x.is_contiguous() or is_watched(norm, *mlp.modules()):
         return torch.add(x, mlp(norm(x)))
     tokens = x.flatten(0, -2)
     num_pieces = -(-wide_bytes // PIECE_BYTES)
