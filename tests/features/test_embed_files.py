@@ -417,22 +417,3 @@ def test_progress_goes_to_stderr(
     embed_files(videos, tmp_path / "all.npy", embedder=embedder)
     captured = capsys.readouterr()
     assert "Embed: 3/3" in captured.err and captured.out == ""
-
-
-def test_reading_ahead_gives_the_same(
-    videos: list[Path],
-    bad_video: Path,
-    embedder: Embedder,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What an accelerator does, done here on the CPU."""
-    files = [videos[0], bad_video, *videos[1:]]
-    plain = run(files, tmp_path / "plain.npy", embedder)
-    monkeypatch.setattr("vjepa2.features.embed_files._reads_ahead", lambda device: True)
-    ahead = run(files, tmp_path / "ahead.npy", embedder)
-    assert ahead.embedded == plain.embedded and len(ahead.failed) == 1
-    for one, other in zip(
-        read_rows(tmp_path / "ahead.npy")[0], read_rows(tmp_path / "plain.npy")[0], strict=True
-    ):
-        assert torch.equal(one.embedding, other.embedding)

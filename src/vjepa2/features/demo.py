@@ -168,14 +168,10 @@ def run_demo(
     """
     watch = Stopwatch()
     folder = Path(out)
-    made_label = None
     if video is None:
-        with watch.step("Paint a clip, write it as H.264") as detail:
-            path, made_label = make_demo_clip(folder / "clip.mp4", seed=seed)
-            height, width = CLIP_SIZE
-            detail += [f"{CLIP_FRAMES} frames", f"{width} x {height} pixels"]
+        path, made_label = _paint(folder / "clip.mp4", seed, watch)
     else:
-        path = Path(video)
+        path, made_label = Path(video), None
     with watch.step("Load the model") as detail:
         ready = load(model, kind=VJEPA2ForVideoClassification, device=device, dtype=dtype)
         watch.device = ready.device
@@ -205,6 +201,14 @@ def run_demo(
         steps=watch.steps,
         features_file=features_file,
     )
+
+
+def _paint(path: Path, seed: int, watch: Stopwatch) -> tuple[Path, str]:
+    height, width = CLIP_SIZE
+    with watch.step("Paint a clip, write it as H.264") as detail:
+        made = make_demo_clip(path, seed=seed)
+        detail += [f"{CLIP_FRAMES} frames", f"{width} x {height} pixels"]
+    return made
 
 
 def make_demo_clip(path: Path, *, seed: int) -> tuple[Path, str]:
