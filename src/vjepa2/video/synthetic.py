@@ -43,7 +43,6 @@ from vjepa2.video.synthetic_scene import (
     textured,
     uniform,
 )
-from vjepa2.video.writer import H264
 
 MOTION_LABELS = (
     "object moves left",
@@ -135,7 +134,7 @@ def make_motion_clip(
         )
     courses = _draw_courses(label, num_frames=num_frames, size=size, generator=generator)
     colour = torch.rand(3, generator=generator) * 0.7 + 0.15
-    contrast = log_uniform(0.06, 0.22, generator)
+    contrast = log_uniform(0.05, 0.16, generator)
     # The world is twice as large as the picture; beyond it the picture of it is mirrored.
     world = textured(
         2 * size[0], 2 * size[1], colour=colour, contrast=contrast, generator=generator
@@ -147,22 +146,12 @@ def make_motion_clip(
     return expose(frames, generator)
 
 
-def random_codec(generator: torch.Generator) -> H264:
-    """Draw encoder settings as met in the wild: CRF 18..38, 10..60 frames a second."""
-    return H264(
-        fps=float((10, 15, 24, 25, 30, 50, 60)[integer(0, 6, generator)]),
-        crf=integer(18, 38, generator),
-        preset=("ultrafast", "ultrafast", "veryfast")[integer(0, 2, generator)],
-        keyframe_interval=(8, 12, 250)[integer(0, 2, generator)],
-    )
-
-
 def _progress(num_frames: int, generator: torch.Generator) -> Callable[[float], Tensor]:
     """Draw how a motion goes from 0 to 1 over the clip, steadily or not, and when it stops.
 
     Returns a function of the moment at which to freeze it: negative means that it runs.
     """
-    rest = uniform(0, 0.4, generator) if chance(0.5, generator) else 0.0
+    rest = uniform(0, 0.3, generator) if chance(0.5, generator) else 0.0
     start = rest * uniform(0, 1, generator)
     bend = math.exp(0.3 * torch.randn((), generator=generator).item())
     backwards = chance(0.5, generator)  # makes the distribution symmetric in time
@@ -224,19 +213,19 @@ def _draw_courses(
 
     grow = motion("object", "approaches", "recedes")
     sign = 1 if grow.way == "approaches" else -1
-    ratio = log_uniform(1.4, 2.6, generator)
-    radius = log_uniform(0.2, 0.4, generator) * ratio ** (sign * (grow.course - 0.5))
+    ratio = log_uniform(1.7, 2.8, generator)
+    radius = log_uniform(0.24, 0.42, generator) * ratio ** (sign * (grow.course - 0.5))
 
     turn = motion("object rotates", "clockwise", "counter-clockwise")
     sign = 1 if turn.way == "clockwise" else -1
-    total_angle = log_uniform(0.9, 4.2, generator)
+    total_angle = log_uniform(1.4, 4.2, generator)
     angle = uniform(0, 2 * math.pi, generator) + sign * total_angle * (turn.course - 0.5)
 
     go = motion("object moves", *_DIRECTIONS)
     x, y = _travel(
         go.way,
         go.course,
-        distance=log_uniform(0.3, 1.5, generator),
+        distance=log_uniform(0.6, 1.5, generator),
         spread_degrees=20,
         generator=generator,
     )
@@ -244,7 +233,7 @@ def _draw_courses(
 
     zooming = motion("camera zooms", "in", "out")
     sign = 1 if zooming.way == "in" else -1
-    ratio = log_uniform(1.25, 2.2, generator)
+    ratio = log_uniform(1.5, 2.4, generator)
     zoom = math.exp(uniform(-0.15, 0.15, generator)) * ratio ** (sign * (zooming.course - 0.5))
 
     pan, tilt = motion("camera pans", "left", "right"), motion("camera tilts", "up", "down")
@@ -252,7 +241,7 @@ def _draw_courses(
         _travel(
             part.way,
             part.course,
-            distance=log_uniform(0.3, 1.4, generator),
+            distance=log_uniform(0.55, 1.5, generator),
             spread_degrees=12,
             generator=generator,
         )

@@ -66,7 +66,7 @@ def place(
         moved_x = x + uniform(-1, 1, generator) * (size[1] / short + reach)
         moved_y = y + uniform(-1, 1, generator) * (size[0] / short + reach)
         visible = _visible_part(moved_x, radius) * _visible_part(moved_y, radius)
-        if visible.mean() > 0.6:
+        if visible.mean() > 0.85:
             return moved_x, moved_y
 
 
@@ -86,12 +86,12 @@ def paint_resting_objects(
     camera = float(courses.camera_x[moment]), float(courses.camera_y[moment])
     # One object that is there half of the time stands for one that rests in half of the clips.
     flickers = label in ("object appears", "object vanishes")
-    near = integer(0, 1, generator) + (1 if flickers else integer(0, 1, generator))
+    near = 1 if flickers else integer(0, 1, generator)
     # Others wait outside the picture, so that a moving camera does not look into empty land.
     far = integer(2, 6, generator)
     for number in range(near + far):
         thing = random_object(background_colour=colour, generator=generator)
-        radius = torch.tensor([log_uniform(0.13, 0.5, generator)])
+        radius = torch.tensor([log_uniform(0.15, 0.5, generator)])
         zero = torch.zeros(1)
         if number < near:
             x, y = (float(p) for p in place(zero, zero, radius, size=size, generator=generator))
@@ -172,7 +172,7 @@ def expose(frames: Tensor, generator: torch.Generator) -> UInt8[Tensor, "T 3 H W
         )
     light = torch.linspace(-1, 1, num_frames) * uniform(-0.05, 0.05, generator)
     light = light + 0.01 * torch.randn(num_frames, generator=generator)
-    deviation = uniform(0, 6, generator) if chance(0.6, generator) else 0.5
+    deviation = uniform(0, 4, generator) if chance(0.6, generator) else 0.5
     noise = torch.randn(num_frames, 1, height, width, generator=generator)
     bright = frames * ((1 + light) * 255)[:, None, None, None]
     return bright.add_(noise, alpha=deviation).round_().clamp_(0, 255).to(torch.uint8)

@@ -70,7 +70,7 @@ def textured(
     level the colour jumps (edges); a gradient lies over all. `contrast` is the deviation of
     brightness, in units of the full range 0..1.
     """
-    fields = noise_fields(height, width, exponent=uniform(1.6, 3.2, generator), generator=generator)
+    fields = noise_fields(height, width, exponent=uniform(2.0, 3.4, generator), generator=generator)
     hue = torch.randn(3, generator=generator) * contrast * 0.5
     image = colour[:, None, None] + contrast * fields[0] + hue[:, None, None] * fields[1]
     if chance(0.6, generator):
@@ -145,7 +145,7 @@ def random_object(*, background_colour: Tensor, generator: torch.Generator) -> S
     )
     return SceneObject(
         outline=_outline(generator),
-        stretch=uniform(1.15, 2.0, generator),
+        stretch=uniform(1.3, 1.9, generator),
         texture=texture.clamp(0, 1),
         opacity=1.0 if chance(0.7, generator) else uniform(0.75, 1.0, generator),
     )

@@ -18,7 +18,7 @@ import av
 import numpy as np
 import torch
 from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
@@ -127,9 +127,12 @@ def _encode(target: IO[bytes], frames: Iterable[Tensor], *, container: str, code
         with av.open(target, "w", format=container) as output:
             pixel_format = _pixel_format(first)
             stream = _add_stream(output, first, codec=codec)
+            # One converter for all frames: a fresh one per frame costs more than the encoding.
+            converter = VideoReformatter()
             for number, frame in enumerate(itertools.chain([first], iterator)):
                 _check_frame(frame, number=number, like=first)
-                output.mux(stream.encode(_to_picture(frame, pixel_format=pixel_format)))
+                picture = _to_picture(frame, converter, pixel_format=pixel_format)
+                output.mux(stream.encode(picture))
             output.mux(stream.encode(None))
     except av.error.FFmpegError as error:
         raise OutputError(f"Cannot encode the video: {error}.") from error
@@ -160,9 +163,10 @@ def _pixel_format(frame: Tensor) -> str:
     return "yuv444p" if frame.shape[1] % 2 or frame.shape[2] % 2 else "yuv420p"
 
 
-def _to_picture(frame: Tensor, *, pixel_format: str) -> av.VideoFrame:
+def _to_picture(frame: Tensor, converter: VideoReformatter, *, pixel_format: str) -> av.VideoFrame:
     pixels = frame.permute(1, 2, 0).contiguous().cpu().numpy()
-    return av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+    return converter.reformat(
+        av.VideoFrame.from_ndarray(pixels, format="rgb24"),
         format=pixel_format,
         dst_colorspace=Colorspace.ITU709,
         dst_color_range=ColorRange.MPEG,
