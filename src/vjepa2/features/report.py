@@ -135,7 +135,7 @@ def _clip_section(result: DemoResult) -> str:
     return section(
         "The clip, and what the encoder makes of it",
         film(
-            data_uri(_film(result, firsts), kind="video/mp4"),
+            data_uri(_film(result), kind="video/mp4"),
             caption="Left: the frames as the encoder gets them. Right: the colours of its tokens "
             "laid over them.",
         ),
@@ -168,15 +168,15 @@ def _png(image: UInt8[Tensor, "3 h w"], *, scale: int) -> str:
     return data_uri(encode_png(enlarged), kind="image/png")
 
 
-def _film(result: DemoResult, firsts: UInt8[Tensor, "t 3 h w"]) -> bytes:
+def _film(result: DemoResult) -> bytes:
     """An mp4 with the frames on the left, and on the right the colours of their step."""
     grid, tubelet = result.row.grid, result.model.base.config.tubelet_size
     frames = result.frames[: grid.t * tubelet].cpu()
     maps = result.colours.maps.repeat_interleave(tubelet, dim=0)[: len(frames)]
     both = torch.cat([frames, overlay(frames, maps)], dim=3)
-    scale = _scale(firsts)
-    scale += scale % 2  # H.264 for every player needs even sizes
     _, _, height, width = both.shape
+    scale = _scale(frames)
+    scale += scale * height % 2  # H.264 for every player needs even sizes; the width is even
     enlarged = enlarge(both, height=height * scale, width=width * scale)
     rate = max(2.0, len(frames) / FILM_SECONDS)
     return encode_video(enlarged, codec=H264(fps=rate, crf=FILM_QUALITY))
