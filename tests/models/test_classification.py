@@ -297,3 +297,21 @@ def test_only_the_predictor_gets_no_gradient() -> None:
     model(pixels(model), torch.tensor([0, 4])).loss.backward()
     without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert without == {name for name in model.state_dict() if name.startswith("vjepa2.predictor.")}
+
+
+def test_whole_numbers_in_the_configuration() -> None:
+    """`config.json` files hold 4 where 4.0 is meant, and 0 for no dropout."""
+    numbers = {
+        "mlp_ratio": 2,
+        "pred_mlp_ratio": 2,
+        "drop_path_rate": 0,
+        "attention_dropout": 0,
+        "attention_probs_dropout_prob": 0,
+        "layer_norm_eps": 1,
+        "pooler_layer_norm_eps": 1,
+        "initializer_range": 1,
+    }
+    whole = make_model(**numbers)
+    fractional = make_model(**{name: float(value) for name, value in numbers.items()})
+    x = pixels(whole)
+    assert torch.equal(whole.train()(x).logits, fractional.train()(x).logits)

@@ -31,12 +31,12 @@ class VJEPA2ForVideoClassification(PretrainedModel):
             config.pooler_heads,
             num_layers=config.num_pooler_layers,
             activation=config.hidden_act,
-            layer_norm_eps=config.pooler_eps,
-            dropout=config.attention_dropout,
+            layer_norm_eps=float(config.pooler_eps),
+            dropout=float(config.attention_dropout),
         )
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        init_weights(self.pooler, std=config.initializer_range)
-        init_weights(self.classifier, std=config.initializer_range)
+        init_weights(self.pooler, std=float(config.initializer_range))
+        init_weights(self.classifier, std=float(config.initializer_range))
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""

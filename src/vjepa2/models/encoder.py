@@ -28,11 +28,11 @@ def make_blocks(
         Block(
             dim,
             num_heads,
-            mlp_ratio=mlp_ratio,
+            mlp_ratio=float(mlp_ratio),  # whole numbers stay whole in the configuration
             activation=config.hidden_act,
             qkv_bias=config.qkv_bias,
-            layer_norm_eps=config.layer_norm_eps,
-            attention_dropout=config.attention_probs_dropout_prob,
+            layer_norm_eps=float(config.layer_norm_eps),
+            attention_dropout=float(config.attention_probs_dropout_prob),
             drop_path=config.drop_path_rate * index / max(1, depth - 1),
         )
         for index in range(depth)

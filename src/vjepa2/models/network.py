@@ -221,7 +221,7 @@ class Network(nn.Module):
         """
         wanted = set(names)
         for prefix, part in _owners(self, wanted):
-            init_weights(part, std=self.config.initializer_range, generator=generator)
+            init_weights(part, std=float(self.config.initializer_range), generator=generator)
             wanted -= {f"{prefix}{name}" for name, _ in part.named_parameters()}
         assert not wanted, f"no module owns {sorted(wanted)}"
 

@@ -41,7 +41,7 @@ class VJEPA2Model(PretrainedModel):
         super().__init__(config)
         self.encoder = VJEPA2Encoder(config)
         self.predictor = VJEPA2Predictor(config)
-        init_weights(self, std=config.initializer_range)
+        init_weights(self, std=float(config.initializer_range))
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""
