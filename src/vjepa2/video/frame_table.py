@@ -25,6 +25,7 @@ from vjepa2.errors import VideoTooLargeError
 from vjepa2.video.container import OpenVideo, import_av
 from vjepa2.video.jpeg import jpeg_is_cut
 from vjepa2.video.limits import ReadLimits
+from vjepa2.video.sources import OpenedSource
 
 if TYPE_CHECKING:
     import av
@@ -73,13 +74,13 @@ class FrameTable:
         """Frames a second over the whole video."""
         return len(self) / float(self.end_seconds - self.pts_seconds[0])
 
-    def key_before(self, index: int) -> int:
-        """Position in `key_pts` of the keyframe from which frame `index` can be decoded.
+    def key_before(self, indices: Ticks) -> Ticks:
+        """Positions in `key_pts` of the keyframes from which frames can be decoded.
 
         It is the last one shown no later: frames that follow a keyframe in the file but are shown
         before it lean on the keyframe before.
         """
-        return max(int(np.searchsorted(self.key_pts, self.ticks[index], side="right")) - 1, 0)
+        return np.maximum(np.searchsorted(self.key_pts, self.ticks[indices], side="right") - 1, 0)
 
     def keep(self, positions: NDArray[Any] | slice) -> "FrameTable":
         """Return the table with some frames only; times stay, so gaps lengthen durations."""
@@ -138,10 +139,7 @@ def scan_packets(video: OpenVideo, *, limits: ReadLimits) -> PacketScan:
             is_shown.append(not packet.is_discard and not _is_hidden(packet, codec))
             last_is_corrupt = packet.is_corrupt or (is_jpeg and jpeg_is_cut(bytes(packet)))
             if len(pts) > limits.max_frames:
-                raise VideoTooLargeError(
-                    f"{video.source.name} has more than max_frames = {limits.max_frames} frames. "
-                    "Cut it into parts, or raise ReadLimits.max_frames."
-                )
+                raise too_many_frames(video.source, limits)
     except (av.error.FFmpegError, OSError) as error:
         cut_off = f"after {len(pts)} frames the file cannot be read further ({error})."
     promised = _promised_packets(video)
@@ -156,6 +154,14 @@ def scan_packets(video: OpenVideo, *, limits: ReadLimits) -> PacketScan:
         is_key=np.frombuffer(is_key, dtype=np.uint8).astype(bool),
         is_shown=np.frombuffer(is_shown, dtype=np.uint8).astype(bool),
         cut_off=cut_off,
+    )
+
+
+def too_many_frames(source: OpenedSource, limits: ReadLimits) -> VideoTooLargeError:
+    """Return the error of a video with more frames than allowed."""
+    return VideoTooLargeError(
+        f"{source.name} has more than max_frames = {limits.max_frames} frames. Cut it into parts, "
+        "or raise ReadLimits.max_frames."
     )
 
 
@@ -238,14 +244,14 @@ def _is_ordered(scan: PacketScan) -> bool:
 
 
 def table_from_frames(
-    ticks: Sequence[int | None], durations: Sequence[int], video: OpenVideo
+    ticks: Sequence[int | None], video: OpenVideo, *, last_duration: int
 ) -> FrameTable:
     """Return the table of frames that were counted by decoding, in the order they came out.
 
     Args:
         ticks: pts of each frame, None where it has none.
-        durations: in ticks, 0 where unknown.
         video: gives the time base and the rate.
+        last_duration: of the last frame in ticks, 0 if unknown.
     """
     fps = _stated_fps(video)
     time_base = _time_base(video)
@@ -258,7 +264,7 @@ def table_from_frames(
         ticks=np.arange(len(ticks), dtype=np.int64),
         dts=np.arange(len(ticks), dtype=np.int64),
         pts_seconds=pts_seconds,
-        duration_seconds=_durations(pts_seconds, last=float(durations[-1] * time_base), fps=fps),
+        duration_seconds=_durations(pts_seconds, last=float(last_duration * time_base), fps=fps),
         key_pts=np.empty(0, dtype=np.int64),
         key_dts=np.empty(0, dtype=np.int64),
         by_pts=False,

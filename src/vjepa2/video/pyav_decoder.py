@@ -24,6 +24,7 @@ from vjepa2.video.frame_table import (
     scan_packets,
     table_from_frames,
     table_from_packets,
+    too_many_frames,
 )
 from vjepa2.video.limits import ReadLimits
 from vjepa2.video.rgb import RGBConverter, empty_pictures
@@ -111,7 +112,10 @@ class PyAVDecoder:
         table = self._checked_by_head(table) if table is not None else None
         if table is None:
             return self._count_by_decoding()
-        return self._without_damage(table) if self._skip_damage else table
+        if self._skip_damage:
+            table = self._without_damage(table)
+            self._reopen()  # with threads again
+        return table
 
     def _checked_by_head(self, table: FrameTable) -> FrameTable | None:
         """Decode the first frames; None if they do not follow the table.
@@ -140,10 +144,11 @@ class PyAVDecoder:
             self._converter = self._converter or RGBConverter(frame)
             ticks.append(frame.pts)
             duration = frame.duration or 0
-            self._check_count(len(ticks))
+            if len(ticks) > self._limits.max_frames:
+                raise too_many_frames(self._source, self._limits)
         if not ticks:
             raise decode_error(self._source, f"no frame can be decoded: {self._why()}.")
-        return table_from_frames(ticks, [duration], self._cursor.video)
+        return table_from_frames(ticks, self._cursor.video, last_duration=duration)
 
     def _without_damage(self, table: FrameTable) -> FrameTable:
         """Decode everything once and keep the frames that came out whole."""
@@ -155,20 +160,11 @@ class PyAVDecoder:
             if frame.pts is not None and frame.pts > latest:  # damage can upset the order
                 latest = frame.pts
                 given.add(latest)
-        positions = [
-            index
-            for index, ticks in enumerate(table.ticks.tolist())
-            if ticks in given and not self._damage_under(table, index)
-        ]
-        if not positions:
+        is_given = np.isin(table.ticks, np.fromiter(given, dtype=np.int64))
+        positions = np.flatnonzero(is_given & ~self._is_damaged(table, np.arange(len(table))))
+        if not len(positions):
             raise decode_error(self._source, f"no frame can be decoded: {self._why()}.")
-        return table.keep(np.array(positions))
-
-    def _check_count(self, count: int) -> None:
-        if count > self._limits.max_frames:
-            raise VideoDecodeError(
-                f"{self._source.name} gives more than max_frames = {self._limits.max_frames}."
-            )
+        return table.keep(positions)
 
     def metadata(self) -> VideoStreamMetadata:
         """Facts of the video, with the counted number of frames."""
@@ -231,9 +227,10 @@ class PyAVDecoder:
             # one keyframe earlier, for streams whose keyframes lean on what came before.
             self._reopen(careful=True)
             missing = self._fill(missing, places, view, keys_back=1)
-            if missing:
-                raise self._unreadable(missing[0])
+            error = self._unreadable(missing[0]) if missing else None
             self._reopen()
+            if error is not None:
+                raise error
         return pixels.permute(0, 3, 1, 2)
 
     def _fill(
@@ -272,13 +269,14 @@ class PyAVDecoder:
             if frame.pts == target:
                 # With frame threads an error is only known to be near.
                 doubtful = cursor.is_doubtful and not self._is_careful
-                return None if doubtful or self._damage_under(self.table, index) else frame
+                is_bad = doubtful or self._is_damaged(self.table, np.array([index]))[0]
+                return None if is_bad else frame
         return None
 
     def _jump_if_useful(self, index: int, keys_back: int) -> None:
         table, cursor = self.table, self._cursor
         target = int(table.ticks[index])
-        key = max(table.key_before(index) - keys_back, 0)
+        key = max(int(table.key_before(np.array([index]))[0]) - keys_back, 0)
         is_behind = cursor.last_ticks is not None and target <= cursor.last_ticks
         if self._skip_damage and self._is_careful:
             # The frames that count as readable are those of a walk from the start.
@@ -311,15 +309,14 @@ class PyAVDecoder:
 
     # ---- damage ----------------------------------------------------------------------------
 
-    def _damage_under(self, table: FrameTable, index: int) -> bool:
-        """True if a damaged packet lies between the keyframe before a frame and the frame."""
-        low, high = table.key_dts[table.key_before(index)], table.dts[index]
-        bad = set(self._cursor.bad_packets) - {NO_TIME}
-        for pts in self._cursor.bad_frames:
-            at = int(np.searchsorted(table.ticks, pts))
-            if at < len(table) and table.ticks[at] == pts:
-                bad.add(int(table.dts[at]))
-        return any(low <= dts <= high for dts in bad)
+    def _is_damaged(self, table: FrameTable, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True where a damaged packet lies between the keyframe before a frame and the frame."""
+        packets = np.array(list(set(self._cursor.bad_packets) - {NO_TIME}), dtype=np.int64)
+        frames = np.isin(table.ticks, np.array(list(self._cursor.bad_frames), dtype=np.int64))
+        bad_dts = np.sort(np.concatenate([packets, table.dts[frames]]))
+        first = np.searchsorted(bad_dts, table.key_dts[table.key_before(indices)], side="left")
+        stop = np.searchsorted(bad_dts, table.dts[indices], side="right")
+        return stop > first
 
     def _why(self) -> str:
         reasons = {**self._cursor.bad_packets, **self._cursor.bad_frames}
