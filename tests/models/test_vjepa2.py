@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tiny_models import clip, model_names, random_ids, randomise, relative_error, tiny_config
+from tiny_models import clip, random_ids, randomise, relative_error, tiny_config
 from vjepa2.errors import ConfigError, DtypeError, InputError, MaskError, UnknownOptionError
-from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.outputs import (
     VJEPA2WithMaskedInputModelOutput,
     VJEPA2WithMaskedInputPredictorOutput,
@@ -370,51 +369,6 @@ def test_recomputation_reaches_both_stacks() -> None:
         gradients.append(torch.autograd.grad(loss, list(model.parameters())))
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("qkv_bias", [True, False])
-def test_names_of_the_parameters_are_the_published_ones(qkv_bias: bool) -> None:
-    model = make_model(num_hidden_layers=3, qkv_bias=qkv_bias)
-    wanted = model_names(encoder_depth=3, predictor_depth=2, qkv_bias=qkv_bias)
-    assert set(model.state_dict()) == wanted == {name for name, _ in model.named_parameters()}
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    assert shapes["encoder.embeddings.patch_embeddings.proj.weight"] == (32, 3, 2, 8, 8)
-    assert shapes["predictor.embeddings.mask_tokens"] == (3, 1, 1, 24)
-    assert shapes["predictor.embeddings.predictor_embeddings.weight"] == (24, 32)
-    assert shapes["predictor.proj.weight"] == (32, 24)
-    assert shapes["encoder.layer.0.mlp.fc1.weight"] == (64, 32)
-
-
-SIZES = {
-    # width, blocks, heads, ratio; then the published counts of encoder and predictor, and tensors
-    "vitl": ((1024, 24, 16, 4.0), 303_885_312, 22_086_016, (292 + 4 * 24, 160 + 4 * 12)),
-    "vith": ((1280, 32, 16, 4.0), 631_648_000, 22_282_880, (388 + 4 * 32, 160 + 4 * 12)),
-    "vitg": ((1408, 40, 22, 48 / 11), 1_012_173_952, 22_381_312, (484 + 4 * 40, 160 + 4 * 12)),
-}
-
-
-@pytest.mark.parametrize("name", list(SIZES))
-def test_parameter_counts_of_the_released_models(name: str) -> None:
-    """Tensors: one fused matrix and bias of the original are three of each here, four more."""
-    (width, depth, heads, ratio), in_encoder, in_predictor, tensors = SIZES[name]
-    config = VJEPA2Config(
-        hidden_size=width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        mlp_ratio=ratio,
-    )
-    with torch.device("meta"):
-        model = VJEPA2Model(config)
-    assert count(model.encoder) == in_encoder
-    # The original keeps its mask tokens as 10 parameters, here they are one.
-    assert count(model.predictor) == in_predictor
-    assert len(list(model.encoder.parameters())) == tensors[0]
-    assert len(list(model.predictor.parameters())) == tensors[1] - 9
-    assert model.num_parameters() == in_encoder + in_predictor
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_printing_a_model_says_what_is_inside() -> None:
