@@ -89,11 +89,15 @@ def test_wrong_requests_say_why(clip: Path, model_folder: Path) -> None:
 
 
 def test_files_go_on_after_a_bad_one(
-    videos: list[Path], bad_video: Path, model_folder: Path
+    videos: list[Path],
+    bad_video: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     classifier = make_classifier(model_folder, top_k=1)
     report = classify_files([videos[0], bad_video, videos[1], videos[0]], classifier=classifier)
     assert [source for source, _ in report.results] == [str(videos[0]), str(videos[1])]
+    assert "Classify: 3/3" in capsys.readouterr().err
     [failure] = report.failed
     assert failure.source == str(bad_video) and failure.error == "VideoOpenError"
     assert str(bad_video) in str(failure)

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -21,27 +21,6 @@ from vjepa2.errors import ConfigError, VJEPAError
 FAILED = 1
 WRONG_USAGE = 2
 STOPPED = 130
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Model = Annotated[
-    str | None,
-    typer.Option(help="Hub name or folder. Default: motion-tiny, which is part of the package."),
-]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")
-]
-Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16. Default: that of the file.")
-]
-NumFrames = Annotated[
-    int | None, typer.Option(help="Frames of a clip. Default: as the model was trained.")
-]
-Sampling = Annotated[
-    str, typer.Option(help="Which frames: uniform, consecutive, fps=NUMBER or stride=NUMBER.")
-]
-NumClips = Annotated[
-    int, typer.Option(help="Clips per video, from stretches of equally many frames.")
-]
 
 
 class Answer:

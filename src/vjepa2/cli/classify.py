@@ -4,16 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vjepa2.cli.answer import (
-    Device,
-    Dtype,
-    Json,
-    Model,
-    NumClips,
-    NumFrames,
-    Sampling,
-    answering,
-)
+from vjepa2.cli.answer import answering
+from vjepa2.cli.options import Device, Dtype, Json, Model, NumClips, NumFrames, Quiet, Sampling
 
 
 def classify(
@@ -23,6 +15,7 @@ def classify(
     num_frames: NumFrames = None,
     sampling: Sampling = "uniform",
     num_clips: NumClips = 1,
+    quiet: Quiet = False,
     device: Device = None,
     dtype: Dtype = None,
     json: Json = False,
@@ -49,6 +42,6 @@ def classify(
             device=device,
             dtype=dtype,
         )
-        report = classify_files(files, classifier=classifier)
+        report = classify_files(files, classifier=classifier, quiet=quiet)
         answer.warn(report.failed)
         answer.put(report.as_dict(), text=str(report), failed=bool(report.failed))

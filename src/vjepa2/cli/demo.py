@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vjepa2.cli.answer import Device, Dtype, Json, Model, answering
+from vjepa2.cli.answer import answering
+from vjepa2.cli.options import Device, Dtype, Json, Model
 
 
 def demo(

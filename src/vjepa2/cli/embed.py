@@ -4,16 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vjepa2.cli.answer import (
-    Device,
-    Dtype,
-    Json,
-    Model,
-    NumClips,
-    NumFrames,
-    Sampling,
-    answering,
-)
+from vjepa2.cli.answer import answering
+from vjepa2.cli.options import Device, Dtype, Json, Model, NumClips, NumFrames, Quiet, Sampling
 
 
 def embed(
@@ -38,7 +30,7 @@ def embed(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Take nothing over from an earlier run.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Quiet = False,
     device: Device = None,
     dtype: Dtype = None,
     json: Json = False,

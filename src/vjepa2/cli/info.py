@@ -1,6 +1,7 @@
 """`vjepa2 info`: what this machine offers."""
 
-from vjepa2.cli.answer import Json, answering
+from vjepa2.cli.answer import answering
+from vjepa2.cli.options import Json
 
 
 def info(json: Json = False) -> None:

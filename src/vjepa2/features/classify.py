@@ -15,6 +15,7 @@ from vjepa2.features.embed import clip_frames
 from vjepa2.features.failures import FileFailure
 from vjepa2.features.loading import LoadedModel, ModelLike, load
 from vjepa2.models.classification import VJEPA2ForVideoClassification
+from vjepa2.progress import track
 from vjepa2.video.inputs import split_videos
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.sampling import ClipSampling
@@ -172,12 +173,20 @@ class ClassifyReport:
 
 
 def classify_files(
-    files: Iterable[str | os.PathLike[str]], *, classifier: Classifier
+    files: Iterable[str | os.PathLike[str]], *, classifier: Classifier, quiet: bool = False
 ) -> ClassifyReport:
-    """Name what many files show; goes on after a file that cannot be read."""
+    """Name what many files show; goes on after a file that cannot be read.
+
+    Args:
+        files: paths and URLs; one named twice is classified once.
+        classifier: from `make_classifier`.
+        quiet: show no progress; a single file shows none anyway.
+    """
     results = []
     failed = []
-    for source in dict.fromkeys(os.fsdecode(file) for file in files):
+    sources = list(dict.fromkeys(os.fsdecode(file) for file in files))
+    quiet = quiet or len(sources) == 1
+    for source in track(sources, total=len(sources), description="Classify", quiet=quiet):
         try:
             results.append((source, tuple(classifier.scores(source))))
         except (VideoError, InputError) as error:

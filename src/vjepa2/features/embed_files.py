@@ -152,8 +152,8 @@ class _Run:
                 yield source
             else:
                 todo.append(source)
-        # While the network computes, a second thread reads the next clip. An accelerator is fed
-        # without a pause so; on a busy CPU it was up to four times as fast, on a calm one equal.
+        # While the network computes, a second thread reads the next clip: an accelerator need not
+        # wait for it. On the CPU both share the cores, and it takes as long as one after the other.
         events = one_ahead(self._read(todo))
         rows: list[ClipFeatures] = []
         with self._embedder.model.inference():
