@@ -35,7 +35,7 @@ def test_texts_become_samplings() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("unifrom", "Did you mean 'uniform'"),
+        ("unifrm", "Did you mean 'uniform'"),
         ("fps", "not complete"),
         ("uniform=4", "a number too many"),
         ("fps=fast", "'fast' is not a number"),

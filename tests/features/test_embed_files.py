@@ -340,7 +340,7 @@ def test_strange_names(videos: list[Path], embedder: Embedder, tmp_path: Path) -
         "with space.mp4",
         "Größe 日本 \N{CLAPPER BOARD}.mp4",
         "new\nline.mp4",
-        os.fsdecode(b"caf\xe9.mp4"),
+        os.fsdecode(b"stra\xdfe.mp4"),
         "-dash.mp4",
         "no_suffix",
         "manifest.mp4",
