@@ -91,7 +91,7 @@ def import_av() -> Any:
         import av
     except (ImportError, OSError) as error:
         raise MissingExtraError(
-            "av", needed_for="Reading video files", reason=str(error)
+            "av", needed_for="Reading and writing video files", reason=str(error)
         ) from error
     return av
 

@@ -17,7 +17,7 @@ from vjepa2.errors import InputError, ShapeError
 from vjepa2.video.inputs import Clip, Layout, is_reader, is_source, open_video
 from vjepa2.video.metadata import FrameChoice, VideoMetadata
 
-_GROUP_BYTES = 32 << 20
+_GROUP_BYTES = 8 << 20
 """Decoded frames held at a time: 5 of 1080p, 12 of 720p."""
 
 

@@ -12,19 +12,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-import av
 import numpy as np
 import torch
-from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
 from vjepa2.errors import ConfigError, DtypeError, OutputError, ShapeError, check_choice
 from vjepa2.files import atomic_path
+from vjepa2.video.container import import_av
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import OutputContainer
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
@@ -108,6 +111,7 @@ def h264_round_trip(
 
     The result has the same shape and number of frames. Deterministic for one FFmpeg build.
     """
+    av = import_av()
     data = encode_video(frames, codec=codec)
     with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
@@ -118,6 +122,7 @@ def h264_round_trip(
 
 def _encode(target: IO[bytes], frames: Iterable[Tensor], *, container: str, codec: H264) -> None:
     """Encode `frames` into the open binary file `target`."""
+    av = import_av()
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
@@ -128,7 +133,7 @@ def _encode(target: IO[bytes], frames: Iterable[Tensor], *, container: str, code
             pixel_format = _pixel_format(first)
             stream = _add_stream(output, first, codec=codec)
             # One converter for all frames: a fresh one per frame costs more than the encoding.
-            converter = VideoReformatter()
+            converter = av.video.reformatter.VideoReformatter()
             for number, frame in enumerate(itertools.chain([first], iterator)):
                 _check_frame(frame, number=number, like=first)
                 picture = _to_picture(frame, converter, pixel_format=pixel_format)
@@ -138,7 +143,9 @@ def _encode(target: IO[bytes], frames: Iterable[Tensor], *, container: str, code
         raise OutputError(f"Cannot encode the video: {error}.") from error
 
 
-def _add_stream(output: OutputContainer, first: Tensor, *, codec: H264) -> VideoStream:
+def _add_stream(output: "OutputContainer", first: Tensor, *, codec: H264) -> "VideoStream":
+    from av.video.reformatter import ColorRange
+
     rate = Fraction(codec.fps).limit_denominator(65535)
     stream = output.add_stream(
         "libx264",
@@ -163,10 +170,13 @@ def _pixel_format(frame: Tensor) -> str:
     return "yuv444p" if frame.shape[1] % 2 or frame.shape[2] % 2 else "yuv420p"
 
 
-def _to_picture(frame: Tensor, converter: VideoReformatter, *, pixel_format: str) -> av.VideoFrame:
+def _to_picture(frame: Tensor, converter: "VideoReformatter", *, pixel_format: str) -> "VideoFrame":
+    from av import VideoFrame
+    from av.video.reformatter import ColorRange, Colorspace
+
     pixels = frame.permute(1, 2, 0).contiguous().cpu().numpy()
     return converter.reformat(
-        av.VideoFrame.from_ndarray(pixels, format="rgb24"),
+        VideoFrame.from_ndarray(pixels, format="rgb24"),
         format=pixel_format,
         dst_colorspace=Colorspace.ITU709,
         dst_color_range=ColorRange.MPEG,

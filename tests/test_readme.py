@@ -1,0 +1,108 @@
+"""Every Python block and every `vjepa2` command in the README and the how-tos runs.
+
+Names of published models stand for small random models of the same class here: the network is not
+reached. The table of results holds what the result files say.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vjepa2 import (
+    VJEPA2Config,
+    VJEPA2ForVideoClassification,
+    VJEPA2Model,
+    VJEPA2VideoProcessor,
+)
+from vjepa2.video.synthetic import make_motion_clip
+from vjepa2.video.writer import write_video
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PUBLISHED = {
+    "facebook/vjepa2-vitl-fpc64-256": VJEPA2Model,
+    "facebook/vjepa2-vitl-fpc16-256-ssv2": VJEPA2ForVideoClassification,
+}
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for number, text in enumerate(
+            re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        ):
+            found.append((f"{page.stem}-{number}", text))
+    return found
+
+
+def commands() -> list[str]:
+    lines = [line for _, text in blocks("sh") for line in text.splitlines()]
+    return sorted({line.split("#")[0].strip() for line in lines if line.startswith("vjepa2 ")})
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two short videos and small stand-ins for the published models."""
+    folder = tmp_path_factory.mktemp("readme")
+    generator = torch.Generator().manual_seed(0)
+    for name in ("clip.mp4", "other.mp4"):
+        clip = make_motion_clip(
+            "object moves left", num_frames=50, size=(72, 96), generator=generator
+        )
+        write_video(folder / name, clip)
+    config = {
+        "crop_size": 32, "patch_size": 16, "hidden_size": 48, "num_attention_heads": 2,
+        "num_hidden_layers": 1, "pred_hidden_size": 24, "pred_num_attention_heads": 2,
+        "pred_num_hidden_layers": 1, "num_pooler_layers": 1,
+    }  # fmt: skip
+    for name, model_class in PUBLISHED.items():
+        model_class(VJEPA2Config(**config)).save_pretrained(folder / name)
+        VJEPA2VideoProcessor(crop_size=32).save_pretrained(folder / name)
+    return folder
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    "text", [text for _, text in blocks("python")], ids=[name for name, _ in blocks("python")]
+)
+def test_python_block_runs(text: str, workspace: Path) -> None:
+    run([sys.executable, "-W", "error", "-c", text], workspace)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_runs(command: str, workspace: Path) -> None:
+    program = str(Path(sys.executable).with_name("vjepa2"))
+    assert run([program, *shlex.split(command)[1:]], workspace).stdout
+
+
+def test_there_are_blocks_and_commands_to_run() -> None:
+    assert len(blocks("python")) >= 5
+    assert len(commands()) >= 4
+
+
+def test_table_is_what_the_results_say() -> None:
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.table import BEGIN, END, render
+    finally:
+        sys.path.remove(str(ROOT))
+    readme = (ROOT / "README.md").read_text()
+    assert readme[readme.index(BEGIN) + len(BEGIN) : readme.index(END)].strip() == render().strip()
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith(("http://", "https://", "mailto:")):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
