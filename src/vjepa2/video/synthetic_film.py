@@ -25,6 +25,8 @@ from vjepa2.video.synthetic_scene import (
 
 # Half the side of the part that a centre crop keeps of a square frame (224 / 256), in units of
 # half the short side. Objects stay mostly inside it.
+PLACEMENTS = 64
+WELL_VISIBLE = 0.85
 CROP_REACH = 0.875
 
 
@@ -59,15 +61,24 @@ def place(
     size: tuple[int, int],
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Put the middle of a way anywhere so that the object is on the whole well visible."""
+    """Put the middle of a way anywhere so that the object is on the whole well visible.
+
+    A large object on a long way can be well visible nowhere: after `PLACEMENTS` draws the best of
+    them is taken.
+    """
     short = min(size)
     reach = float(radius.max())
-    while True:
+    best, best_visible = (x, y), -1.0
+    for _ in range(PLACEMENTS):
         moved_x = x + uniform(-1, 1, generator) * (size[1] / short + reach)
         moved_y = y + uniform(-1, 1, generator) * (size[0] / short + reach)
-        visible = _visible_part(moved_x, radius) * _visible_part(moved_y, radius)
-        if visible.mean() > 0.85:
-            return moved_x, moved_y
+        parts = _visible_part(moved_x, radius) * _visible_part(moved_y, radius)
+        visible = float(parts.mean())
+        if visible > best_visible:
+            best, best_visible = (moved_x, moved_y), visible
+        if visible > WELL_VISIBLE:
+            break
+    return best
 
 
 def paint_resting_objects(
