@@ -1,18 +1,25 @@
-"""Training and test clips of the motion classifier: painted, encoded, read back, processed.
+"""Training and test clips of the motion classifier: painted, encoded, read back, cut to size.
 
 Each clip goes the way of a user's file: H.264 in an mp4, `VideoReader`, uniform sampling,
-`VJEPA2VideoProcessor`. Clip number i of a seed is always the same clip, so a run that resumes at
-step s draws what an uninterrupted one would have drawn.
+`VJEPA2VideoProcessor`. Clip number i of a seed is always the same clip. A training pool is kept
+as uint8 files of 250 clips in the run's folder; making it can be interrupted and goes on later.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from vjepa2.errors import ConfigError
+from vjepa2.files import atomic_path
+from vjepa2.progress import track
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.reader import VideoReader
 from vjepa2.video.sampling import ClipSampling, sample_clip
@@ -20,17 +27,10 @@ from vjepa2.video.synthetic import CHANGES, MOTION_LABELS, changed_label, make_m
 from vjepa2.video.synthetic_scene import chance, integer, uniform
 from vjepa2.video.writer import H264, encode_video
 
-Pixels = Float[Tensor, "B T 3 H W"]
-LabelIds = Int[Tensor, " B"]
+Item = TypeVar("Item")
 
 CLIPS_PER_SEED = 1 << 40  # seeds never share a clip
-
-_CHANGED_IDS = {
-    change: torch.tensor(
-        [MOTION_LABELS.index(changed_label(label, change=change)) for label in MOTION_LABELS]
-    )
-    for change in CHANGES
-}
+CLIPS_PER_FILE = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +65,27 @@ class ClipVariety:
     def codec(self, generator: torch.Generator) -> H264:
         """Draw encoder settings."""
         return H264(
-            fps=float(self.fps[integer(0, len(self.fps) - 1, generator)]),
+            fps=float(_pick(self.fps, generator)),
             crf=integer(*self.crf, generator),
-            preset=self.presets[integer(0, len(self.presets) - 1, generator)],
-            keyframe_interval=self.keyframe_intervals[
-                integer(0, len(self.keyframe_intervals) - 1, generator)
-            ],
+            preset=_pick(self.presets, generator),
+            keyframe_interval=_pick(self.keyframe_intervals, generator),
         )
 
 
-class MotionClips(Dataset[tuple[Tensor, int]]):
-    """Clips number 0, 1, ... of one seed; item i is (float32 pixels [T, 3, h, w], label id).
+def _pick(items: Sequence[Item], generator: torch.Generator) -> Item:
+    return items[integer(0, len(items) - 1, generator)]
+
+
+class MotionClips(Dataset[tuple[Tensor, Tensor]]):
+    """Clips number 0, 1, ... of one seed; item i is (uint8 frames [T, 3, S, S], label id []).
 
     Args:
         seed: 0 or more; two seeds share no clip.
         count: number of clips.
-        processor: turns frames into pixels.
+        crop_size: S, side of the frames, cut as `VJEPA2VideoProcessor(crop_size=S)` does.
         num_frames: T.
+        labels: names to draw from; a label's id is its place here.
         variety: of the files.
-        labels: ids in `MOTION_LABELS` to draw from; default all.
-        start: number of the first clip.
     """
 
     def __init__(
@@ -92,31 +93,30 @@ class MotionClips(Dataset[tuple[Tensor, int]]):
         *,
         seed: int,
         count: int,
-        processor: VJEPA2VideoProcessor,
+        crop_size: int,
         num_frames: int,
+        labels: tuple[str, ...] = MOTION_LABELS,
         variety: ClipVariety | None = None,
-        labels: tuple[int, ...] = tuple(range(len(MOTION_LABELS))),
-        start: int = 0,
     ) -> None:
-        self.seed, self.count, self.start = seed, count, start
-        self.processor = processor
+        self.seed, self.count, self.labels = seed, count, labels
+        self.processor = VJEPA2VideoProcessor(
+            crop_size={"height": crop_size, "width": crop_size},
+            do_rescale=False,
+            do_normalize=False,
+        )
         self.sampling = ClipSampling(num_frames=num_frames)
         self.variety = variety or ClipVariety()
-        self.labels = labels
 
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         if not 0 <= index < self.count:
             raise IndexError(f"clip {index} of {self.count}")
-        number = self.seed * CLIPS_PER_SEED + self.start + index
-        generator = torch.Generator().manual_seed(number)
-        # The first numbers of neighbouring seeds are alike in some generators: pass over them.
-        torch.rand(8, generator=generator)
-        label = self.labels[integer(0, len(self.labels) - 1, generator)]
+        generator = torch.Generator().manual_seed(self.seed * CLIPS_PER_SEED + index)
+        label = integer(0, len(self.labels) - 1, generator)
         frames = make_motion_clip(
-            MOTION_LABELS[label],
+            self.labels[label],
             num_frames=integer(*self.variety.num_video_frames, generator),
             size=self.variety.size(generator),
             generator=generator,
@@ -124,39 +124,103 @@ class MotionClips(Dataset[tuple[Tensor, int]]):
         data = encode_video(frames, codec=self.variety.codec(generator))
         with VideoReader(data, num_ffmpeg_threads=1) as reader:
             clip = sample_clip(reader, self.sampling)
-        pixels = self.processor(clip, return_tensors="pt")["pixel_values_videos"]
-        return pixels[0], label
+        pixels: Tensor = self.processor(clip, return_tensors="pt")["pixel_values_videos"]
+        return pixels[0], torch.tensor(label)
 
 
-def reversed_twins(pixels: Pixels, labels: LabelIds) -> tuple[Pixels, LabelIds]:
-    """Append every clip played backwards, with the opposite label: [B, ...] to [2B, ...].
-
-    A clip and its twin hold the same pictures, so nothing but their order tells them apart.
-    """
-    return (
-        torch.cat([pixels, pixels.flip(1)]),
-        torch.cat([labels, _CHANGED_IDS["reversed"][labels]]),
+def normalised(frames: UInt8[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T 3 H W"]:
+    """What the default processor makes of frames that are cut to size: float32, normalised."""
+    finish = VJEPA2VideoProcessor(do_resize=False, do_center_crop=False)
+    mean, std = (
+        torch.tensor(values)[:, None, None] / finish.rescale_factor
+        for values in (finish.image_mean, finish.image_std)
     )
+    return (frames.float() - mean) / std
 
 
-def random_symmetry(
-    pixels: Pixels, labels: LabelIds, *, generator: torch.Generator
-) -> tuple[Pixels, LabelIds]:
-    """Mirror and transpose each clip (square frames) by chance, and change its label to fit."""
-    mirror, transpose = torch.rand(2, len(labels), generator=generator) < 0.5
-    pixels = torch.where(mirror[:, None, None, None, None], pixels.flip(-1), pixels)
-    labels = torch.where(mirror, _CHANGED_IDS["mirrored"][labels], labels)
-    pixels = torch.where(transpose[:, None, None, None, None], pixels.transpose(-1, -2), pixels)
-    labels = torch.where(transpose, _CHANGED_IDS["transposed"][labels], labels)
-    return pixels, labels
+class ClipPool:
+    """Clips in files of a folder, made when they are missing.
+
+    Args:
+        folder: of the files; one pool a folder.
+        clips: what the files hold; the folder must not hold a pool of other clips.
+        workers: processes that make clips; 0 makes them in this one.
+        quiet: no progress.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], clips: MotionClips, *, workers: int, quiet: bool
+    ) -> None:
+        starts = range(0, len(clips), CLIPS_PER_FILE)
+        paths = [Path(folder) / f"clips-{start:06d}.safetensors" for start in starts]
+        todo = [pair for pair in zip(paths, starts, strict=True) if not pair[0].exists()]
+        for path, start in track(
+            todo, total=len(todo), description=f"files of {CLIPS_PER_FILE} clips", quiet=quiet
+        ):
+            numbers = range(start, min(start + CLIPS_PER_FILE, len(clips)))
+            loader = DataLoader(Subset(clips, numbers), batch_size=None, num_workers=workers)
+            frames, labels = zip(*loader, strict=True)
+            with atomic_path(path) as temporary:
+                save_file({"frames": torch.stack(frames), "labels": torch.stack(labels)}, temporary)
+        self._files = [load_file(path) for path in paths]  # memory-mapped
+        self.labels = torch.cat([file["labels"] for file in self._files])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(
+        self, numbers: Int[Tensor, " B"]
+    ) -> tuple[UInt8[Tensor, "B T 3 S S"], Int[Tensor, " B"]]:
+        """Clips with these numbers, and their label ids."""
+        frames = [
+            self._files[number // CLIPS_PER_FILE]["frames"][number % CLIPS_PER_FILE]
+            for number in numbers.tolist()
+        ]
+        return torch.stack(frames), self.labels[numbers]
 
 
-def opposite_ids(labels: LabelIds) -> LabelIds:
-    """Label ids of the clips played backwards."""
-    return _CHANGED_IDS["reversed"][labels]
+class LabelChanges:
+    """Label ids after a clip is reversed, mirrored or transposed.
 
+    Raises:
+        ConfigError: a change leads out of `labels`.
+    """
 
-def batches(clips: MotionClips, *, size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Clips in order, `size` at a time; `workers` processes make them ahead of time."""
-    loader = torch.utils.data.DataLoader(clips, batch_size=size, num_workers=workers)
-    yield from loader
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self.ids: dict[str, Tensor] = {}
+        for change in CHANGES:
+            changed = [changed_label(label, change=change) for label in labels]
+            missing = sorted(set(changed) - set(labels))
+            if missing:
+                raise ConfigError(
+                    f"Clips are also used {change}, which makes the label {missing[0]!r}: add it "
+                    f"to labels, got {', '.join(labels)}."
+                )
+            self.ids[change] = torch.tensor([labels.index(label) for label in changed])
+
+    def with_reversed(
+        self, frames: UInt8[Tensor, "B T 3 S S"], label_ids: Int[Tensor, " B"]
+    ) -> tuple[UInt8[Tensor, "B2 T 3 S S"], Int[Tensor, " B2"]]:
+        """Append every clip played backwards, with the opposite label.
+
+        A clip and its twin hold the same pictures: only their order tells them apart.
+        """
+        return (
+            torch.cat([frames, frames.flip(1)]),
+            torch.cat([label_ids, self.ids["reversed"][label_ids]]),
+        )
+
+    def randomly_turned(
+        self,
+        frames: UInt8[Tensor, "B T 3 S S"],
+        label_ids: Int[Tensor, " B"],
+        *,
+        generator: torch.Generator,
+    ) -> tuple[UInt8[Tensor, "B T 3 S S"], Int[Tensor, " B"]]:
+        """Mirror and transpose each clip by chance, and change its label to fit."""
+        mirror, transpose = torch.rand(2, len(label_ids), generator=generator) < 0.5
+        frames = torch.where(mirror[:, None, None, None, None], frames.flip(-1), frames)
+        label_ids = torch.where(mirror, self.ids["mirrored"][label_ids], label_ids)
+        turned = frames.transpose(-1, -2)
+        frames = torch.where(transpose[:, None, None, None, None], turned, frames)
+        return frames, torch.where(transpose, self.ids["transposed"][label_ids], label_ids)
