@@ -11,8 +11,8 @@ license: apache-2.0
 
 # motion-tiny
 
-Names the motion in a short video: {num_labels} classes, {million_parameters:.2f} million parameters.
-It is part of the package `vjepa2`, so that `vjepa2 demo` and `vjepa2 classify FILE` mean something
+Names the motion in a short video: {num_labels} classes, {million_parameters:.2f} million
+parameters. It is part of the package `vjepa2`, so that `vjepa2 demo` and `vjepa2 classify FILE` mean something
 before anything is downloaded. It is a demonstration and a test article, not a tool for real work:
 it has only ever seen painted clips.
 
@@ -46,7 +46,8 @@ file. Chance is {chance:.1%}.
 | shown | result |
 |---|---|
 | as it is | **{accuracy:.1%}** right (95 % interval {low:.1%} to {high:.1%}) |
-| frames in reverse order | {reversed_opposite:.1%} named as the opposite motion, {reversed_same:.1%} as before |
+| frames in reverse order | {reversed_opposite:.1%} named as the opposite motion |
+| the same | {reversed_same:.1%} still named as before |
 | frames shuffled | {shuffled:.1%} named as before shuffling |
 | first frame repeated | {first:.1%} right |
 | middle frame repeated | {middle:.1%} right |
@@ -68,9 +69,9 @@ Files unlike those of the training ({num_unusual} clips each):
 
 ## Training
 
-{steps} updates of {batch} clips ({fresh} and their reversals) from {train_clips} painted clips, seed
-{train_seed}, {minutes:.0f} minutes on {hardware}. Recipe and command: `vjepa2.recipes.motion_classifier`
-and `docs/reproduce.md`. The numbers above are those of `metrics.json` beside this file.
+{steps} updates of {batch} clips ({fresh} and their reversals) from {train_clips} painted clips,
+seed {train_seed}, {minutes:.0f} minutes on {hardware}. Recipe and command:
+`vjepa2.recipes.motion_classifier` and `docs/reproduce.md`. The numbers above are those of `metrics.json` beside this file.
 
 ## Limits
 
