@@ -12,9 +12,9 @@ license: apache-2.0
 # motion-tiny
 
 Names the motion in a short video: {num_labels} classes, {million_parameters:.2f} million
-parameters. It is part of the package `vjepa2`, so that `vjepa2 demo` and `vjepa2 classify FILE` mean something
-before anything is downloaded. It is a demonstration and a test article, not a tool for real work:
-it has only ever seen painted clips.
+parameters. It is part of the package `vjepa2`, so that `vjepa2 demo` and `vjepa2 classify FILE`
+mean something before anything is downloaded. It is a demonstration and a test article, not a tool
+for real work: it has only ever seen painted clips.
 
     from vjepa2 import classify
     classify("clip.mp4")[0].label
@@ -71,7 +71,8 @@ Files unlike those of the training ({num_unusual} clips each):
 
 {steps} updates of {batch} clips ({fresh} and their reversals) from {train_clips} painted clips,
 seed {train_seed}, {minutes:.0f} minutes on {hardware}. Recipe and command:
-`vjepa2.recipes.motion_classifier` and `docs/reproduce.md`. The numbers above are those of `metrics.json` beside this file.
+`vjepa2.recipes.motion_classifier` and `docs/reproduce.md`. The numbers above are those of
+`metrics.json` beside this file.
 
 ## Limits
 
