@@ -55,19 +55,19 @@ class Case:
 
 CPU_CASES = [
     Case("encoder tiny, 16 frames of 64 px", TINY, size=64, repeats=60, quick=True),
-    Case("encoder width 192, 12 layers", vit(192, 3, 12), repeats=15),
-    Case("encoder width 384, 12 layers", vit(384, 6, 12), repeats=9),
-    Case("encoder width 768, 4 layers", vit(768, 12, 4), repeats=9),
-    Case("encoder ViT-L width, 4 layers", vit(1024, 16, 4), repeats=9),
-    Case("encoder ViT-L full, 24 layers", vit(1024, 16, 24), repeats=5),
+    Case("encoder width 192, 12 layers", vit(192, 3, 12), repeats=9),
+    Case("encoder width 384, 12 layers", vit(384, 6, 12), repeats=7),
+    Case("encoder width 768, 4 layers", vit(768, 12, 4), repeats=7),
+    Case("encoder ViT-L width, 4 layers", vit(1024, 16, 4), repeats=7),
+    Case("encoder ViT-L full, 24 layers", vit(1024, 16, 24), repeats=3),
     Case("forward with predictor, tiny", TINY, size=64, call="forward", repeats=60, quick=True),
     Case(
         "forward with predictor, ViT-L width, 4 + 2 layers",
         vit(1024, 16, 4, predictor_layers=2),
         call="forward",
-        repeats=7,
+        repeats=5,
     ),
-    Case("classification, ViT-L width, 4 + 4 layers", vit(1024, 16, 4), call="classify", repeats=7),
+    Case("classification, ViT-L width, 4 + 4 layers", vit(1024, 16, 4), call="classify", repeats=5),
 ]
 GPU_CASES = [
     Case("encoder ViT-L full, 64 frames", vit(1024, 16, 24), frames=64, repeats=15),
