@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vjepa2.errors import ConfigError, DtypeError, OutputError, ShapeError
+from vjepa2.video.synthetic import make_motion_clip
 from vjepa2.video.writer import H264, encode_video, h264_round_trip, write_video
 
 
@@ -69,6 +70,18 @@ def test_any_size_works(size: tuple[int, int]) -> None:
 def test_frames_may_come_one_by_one_and_bytes_are_reproducible() -> None:
     frames = smooth_frames()
     assert encode_video(iter(frames)) == encode_video(frames)
+
+
+def test_the_same_frames_always_give_the_same_bytes() -> None:
+    """x264 with its default settings fails this: it reads memory that it never wrote."""
+    generator = torch.Generator().manual_seed(0)
+    for label, size in [("object moves left", (86, 152)), ("camera zooms in", (146, 108))]:
+        frames = make_motion_clip(label, num_frames=24, size=size, generator=generator)
+        found = set()
+        for number in range(12):
+            torch.full((1000 * number + 1,), number)  # leaves different memory behind
+            found.add(encode_video(frames, codec=H264(crf=27)))
+        assert len(found) == 1
 
 
 def test_the_file_says_how_its_colours_are_stored() -> None:

@@ -26,7 +26,7 @@ from vjepa2.tasks.motion_clips import ClipVariety, LabelChanges, MotionClips, no
 
 Frames = UInt8[Tensor, "B T 3 S S"]
 
-TEST_SEED = 1_000_003  # training runs use small seeds
+TEST_SEED = 4000  # and the next few; training runs use small seeds
 METRICS_NAME = "metrics.json"
 BATCH = 32
 USUAL = ClipVariety()

@@ -29,7 +29,10 @@ from vjepa2.video.writer import H264, encode_video
 
 Item = TypeVar("Item")
 
-CLIPS_PER_SEED = 1 << 40  # seeds never share a clip
+# A generator of PyTorch on the CPU looks at 32 bits of its seed. Twelve of them choose the set of
+# clips and twenty the clip, so different seeds never share one.
+CLIPS_PER_SEED = 1 << 20
+NUM_SEEDS = 1 << 12
 CLIPS_PER_FILE = 250
 
 
@@ -80,12 +83,15 @@ class MotionClips(Dataset[tuple[Tensor, Tensor]]):
     """Clips number 0, 1, ... of one seed; item i is (uint8 frames [T, 3, S, S], label id []).
 
     Args:
-        seed: 0 or more; two seeds share no clip.
-        count: number of clips.
+        seed: 0 to 4095; two seeds share no clip.
+        count: number of clips, at most 1,048,576.
         crop_size: S, side of the frames, cut as `VJEPA2VideoProcessor(crop_size=S)` does.
         num_frames: T.
         labels: names to draw from; a label's id is its place here.
         variety: of the files.
+
+    Raises:
+        ConfigError: seed or count is out of range.
     """
 
     def __init__(
@@ -98,6 +104,11 @@ class MotionClips(Dataset[tuple[Tensor, Tensor]]):
         labels: tuple[str, ...] = MOTION_LABELS,
         variety: ClipVariety | None = None,
     ) -> None:
+        if not (0 <= seed < NUM_SEEDS and 1 <= count <= CLIPS_PER_SEED):
+            raise ConfigError(
+                f"seed must be 0 to {NUM_SEEDS - 1} and the number of clips 1 to {CLIPS_PER_SEED}, "
+                f"got {seed} and {count}."
+            )
         self.seed, self.count, self.labels = seed, count, labels
         self.processor = VJEPA2VideoProcessor(
             crop_size={"height": crop_size, "width": crop_size},
