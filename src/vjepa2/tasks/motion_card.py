@@ -126,4 +126,5 @@ def model_card(metrics: dict[str, Any]) -> str:
 
 
 def _rows(shares: dict[str, float]) -> str:
-    return "\n".join(f"| {name} | {value:.1%} |" for name, value in shares.items())
+    # By name: a file of JSON does not keep the order in which things were measured.
+    return "\n".join(f"| {name} | {value:.1%} |" for name, value in sorted(shares.items()))
