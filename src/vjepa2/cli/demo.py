@@ -16,7 +16,7 @@ def demo(
     out: Annotated[
         str, typer.Option(help="Folder for the report, the features and the clip.")
     ] = "vjepa2-demo",
-    seed: Annotated[int, typer.Option(help="Chooses the clip that is painted.")] = 0,
+    seed: Annotated[int, typer.Option(help="Chooses the clip that is painted.")] = 1,
     model: Model = None,
     device: Device = None,
     dtype: Dtype = None,

@@ -147,7 +147,7 @@ def run_demo(
     out: str | os.PathLike[str],
     *,
     video: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    seed: int = 1,
     model: ModelLike | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
