@@ -112,3 +112,13 @@ def test_files_go_on_after_a_bad_one(
 
 def test_a_score_prints_as_one_line() -> None:
     assert str(LabelScore(label="left", index=0, probability=0.0712)) == "  7.1%  left"
+
+
+def test_damaged_weights_are_an_error_not_a_label(model_folder: Path, tmp_path: Path) -> None:
+    model = VJEPA2ForVideoClassification.from_pretrained(model_folder)
+    with torch.no_grad():
+        model.classifier.weight.fill_(float("nan"))
+    frames = torch.randint(0, 256, (16, 3, 48, 48), dtype=torch.uint8)
+    processor = VJEPA2VideoProcessor.from_pretrained(model_folder)
+    with pytest.raises(InputError, match="gave NaN or infinity"):
+        classify(frames, model=model, processor=processor)

@@ -315,3 +315,12 @@ def test_whole_numbers_in_the_configuration() -> None:
     fractional = make_model(**{name: float(value) for name, value in numbers.items()})
     x = pixels(whole)
     assert torch.equal(whole.train()(x).logits, fractional.train()(x).logits)
+
+
+def test_hooks_on_the_base_model_take_part() -> None:
+    config = tiny_config()
+    model = VJEPA2ForVideoClassification(config).eval()
+    seen: list[str] = []
+    model.vjepa2.register_forward_hook(lambda *_: seen.append("base"))
+    model(clip(config))
+    assert seen == ["base"]

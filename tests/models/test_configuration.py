@@ -76,7 +76,7 @@ def test_derived_numbers() -> None:
         ({"qkv_bias": 1}, "qkv_bias must be True or False, got 1"),
         ({"hidden_act": 3}, "hidden_act must be a string"),
         ({"architectures": "VJEPA2Model"}, "architectures must be"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers=0 is out of range: it must be 1 or more"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers=0 is out of range: it must be 1 to 1000"),
         ({"hidden_size": -16}, "hidden_size=-16 is out of range"),
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 is out of range: it must be at least 0"),
         ({"attention_dropout": float("nan")}, "attention_dropout=nan is out of range"),

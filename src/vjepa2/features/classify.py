@@ -13,7 +13,7 @@ from vjepa2.errors import ConfigError, InputError, VideoError
 from vjepa2.features.clips import clips_of
 from vjepa2.features.embed import clip_frames
 from vjepa2.features.failures import FileFailure
-from vjepa2.features.loading import LoadedModel, ModelLike, load
+from vjepa2.features.loading import LoadedModel, ModelLike, check_finite, load
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.progress import track
 from vjepa2.video.inputs import split_videos
@@ -229,6 +229,9 @@ def top_labels(logits: Float[Tensor, "B L"], model: LoadedModel, *, top_k: int) 
         logits: scores of B clips for all labels.
         model: whose `id2label` and `problem_type` say what the scores mean.
         top_k: labels to return, above 0.
+
+    Raises:
+        InputError: the scores are not finite.
     """
     config = model.network.config
     scores = logits.float()
@@ -236,6 +239,7 @@ def top_labels(logits: Float[Tensor, "B L"], model: LoadedModel, *, top_k: int) 
         probabilities = scores.sigmoid().mean(dim=0)
     else:
         probabilities = scores.softmax(dim=-1).mean(dim=0)
+    check_finite(probabilities, model)
     best = probabilities.topk(min(top_k, len(probabilities)))
     return [
         LabelScore(label=config.id2label[index], index=index, probability=probability)

@@ -12,7 +12,7 @@ import torch
 
 from vjepa2.errors import check_choice
 from vjepa2.features.clips import PixelClip, clips_of, read_sampling, source_name
-from vjepa2.features.loading import LoadedModel, ModelLike, load
+from vjepa2.features.loading import LoadedModel, ModelLike, check_finite, load
 from vjepa2.features.rows import ClipFeatures
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.shapes import TokenGrid
@@ -154,6 +154,7 @@ class Embedder:
         # Summed in float32 whatever the network's type: half precision loses digits over 8192
         # tokens.
         embedding = tokens.mean(dim=0, dtype=torch.float32)
+        check_finite(embedding, self.model)
         pts_seconds, t_start, t_end = _times(
             clip, grid, frames_per_step=self.model.base.config.tubelet_size
         )

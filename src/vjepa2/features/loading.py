@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from vjepa2.errors import ConfigError
+from vjepa2.errors import ConfigError, InputError
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.runtime import resolve_device
@@ -94,6 +95,19 @@ class LoadedModel:
                 yield
         finally:
             self.network.train(was_training)
+
+
+def check_finite(values: Tensor, model: LoadedModel) -> None:
+    """Refuse results that hold NaN or infinity: nothing of use can be made of them.
+
+    Raises:
+        InputError: they do.
+    """
+    if not bool(values.isfinite().all()):
+        raise InputError(
+            f"The model {model.name} gave NaN or infinity. Its weights may be damaged, or too "
+            f"large for {model.base.dtype}: load it again, or use dtype='float32'."
+        )
 
 
 def load(

@@ -73,8 +73,13 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         )
         weights = config.output_attentions if output_attentions is None else output_attentions
 
-        encoded = self.vjepa2.encoder(
-            pixel_values_videos, output_hidden_states=levels, output_attentions=weights
+        # Through the base model, so that hooks and sharding on it take part.
+        encoded = self.vjepa2(
+            pixel_values_videos,
+            skip_predictor=True,
+            output_hidden_states=levels,
+            output_attentions=weights,
+            return_dict=True,
         )
         pooled = self.pooler(encoded.last_hidden_state, attention_of(config))
         logits = self.classifier(pooled)

@@ -32,6 +32,11 @@ _NOT_NEGATIVE = Range(lambda value: value >= 0, "0 or more")
 _ABOVE_ZERO = Range(lambda value: 0 < value < math.inf, "a finite number above 0")
 _PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and below 1")
 
+# Far above any network there is; a damaged file must not keep the machine busy building one.
+MAX_LAYERS = 1000
+_LAYERS = Range(lambda value: 1 <= value <= MAX_LAYERS, f"1 to {MAX_LAYERS}")
+_LAYERS_OR_NONE = Range(lambda value: 0 <= value <= MAX_LAYERS, f"0 to {MAX_LAYERS}")
+
 RANGES: dict[str, Range] = {
     "patch_size": _POSITIVE,
     "crop_size": _POSITIVE,
@@ -40,12 +45,12 @@ RANGES: dict[str, Range] = {
     "hidden_size": _POSITIVE,
     "in_chans": _POSITIVE,
     "num_attention_heads": _POSITIVE,
-    "num_hidden_layers": _POSITIVE,
-    "num_pooler_layers": _NOT_NEGATIVE,
+    "num_hidden_layers": _LAYERS,
+    "num_pooler_layers": _LAYERS_OR_NONE,
     "num_pooler_attention_heads": _POSITIVE,
     "pred_hidden_size": _POSITIVE,
     "pred_num_attention_heads": _POSITIVE,
-    "pred_num_hidden_layers": _POSITIVE,
+    "pred_num_hidden_layers": _LAYERS,
     "pred_num_mask_tokens": _POSITIVE,
     "drop_path_rate": _PROBABILITY,
     "attention_dropout": _PROBABILITY,

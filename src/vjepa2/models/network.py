@@ -186,9 +186,7 @@ class Network(nn.Module):
         assert isinstance(base, nn.Module)
         return base
 
-    def num_parameters(
-        self, *, only_trainable: bool = False, exclude_embeddings: bool = False
-    ) -> int:
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Number of scalar parameters.
 
         Args:

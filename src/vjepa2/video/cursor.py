@@ -44,7 +44,18 @@ class FrameCursor:
         self.num_given = 0
         self.is_doubtful = False
         self._held: av.VideoFrame | None = None
-        self._frames = self._decoded(first)
+        self._frames: Iterator[av.VideoFrame] = self._decoded(first)
+
+    def close(self) -> None:
+        """Let go of the decoder now.
+
+        The generator of frames and this object hold each other; left to the garbage collector,
+        the decoder's threads would outlive the reader, and a collection inside a forked worker
+        would wait for threads that do not exist there.
+        """
+        self._held = None
+        self._frames = iter(())
+        self.video.close()
 
     def next_frame(self) -> "av.VideoFrame | None":
         """Return the next frame, or None at the end."""

@@ -74,7 +74,8 @@ def check_values(clip: Clip, *, rescale_factor: float) -> None:
     if not math.isclose(rescale_factor, 1 / 255):
         return
     if clip.dtype.is_floating_point:
-        if high <= 1.0 and (low, high) != (0.0, 0.0):
+        whole = all(bool((frame == frame.round()).all()) for frame in clip.frames)
+        if high <= 1.0 and not whole:  # frames of plain 0 and 1 are very dark ones
             raise InputError(
                 f"The video is {clip.dtype} with values from {low:g} to {high:g}: it seems to be "
                 "rescaled already, and would be divided by 255 again. Pass do_rescale=False, or "

@@ -73,7 +73,7 @@ class PyAVDecoder:
 
     def close(self) -> None:
         """Free the decoder and the file."""
-        self._cursor.video.close()
+        self._cursor.close()
         self._source.close()
 
     def _open(self, *, careful: bool = False) -> FrameCursor:
@@ -85,7 +85,7 @@ class PyAVDecoder:
     def _reopen(self, *, careful: bool = False) -> None:
         """Begin again at the start. `careful`: see `open_video`."""
         opened = self._open(careful=careful)  # first, so that a failure leaves the old one in use
-        self._cursor.video.close()
+        self._cursor.close()
         self._cursor = opened
         self._is_careful = careful
         self._num_counted = 0
