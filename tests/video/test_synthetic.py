@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vjepa2.errors import ConfigError, ShapeError
 from vjepa2.video.synthetic import CHANGES, MOTION_LABELS, changed_label, make_motion_clip
+from vjepa2.video.synthetic_film import place
 
 SEEDS = range(10)
 
@@ -267,6 +268,15 @@ def test_one_frame_does_not_tell_the_label() -> None:
     weights = torch.linalg.solve(ridge, inputs[train].T @ targets[train])
     right = ((inputs[test] @ weights).argmax(dim=1) == labels[test]).double().mean()
     assert right < 0.12  # the 99.9 % bound of chance on 340 clips is 10.2 %
+
+
+def test_a_place_is_found_for_an_object_that_fits_nowhere() -> None:
+    """A way three pictures long: no place is good, so the best of some draws is taken."""
+    way = torch.linspace(-3, 3, 8)
+    generator = torch.Generator().manual_seed(0)
+    x, y = place(way, torch.zeros(8), torch.full((8,), 0.9), size=(64, 64), generator=generator)
+    assert torch.allclose(x - x[0], way - way[0], atol=1e-5)
+    assert torch.equal(y, y[:1].expand(8))
 
 
 def test_bad_arguments_are_named() -> None:

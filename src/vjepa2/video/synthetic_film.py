@@ -25,9 +25,9 @@ from vjepa2.video.synthetic_scene import (
 
 # Half the side of the part that a centre crop keeps of a square frame (224 / 256), in units of
 # half the short side. Objects stay mostly inside it.
-PLACEMENTS = 64
-WELL_VISIBLE = 0.85
 CROP_REACH = 0.875
+PLACEMENTS = 64  # draws before the best place so far is taken
+WELL_VISIBLE = 0.85  # share of an object inside the crop, mean over the clip, that is good enough
 
 
 @dataclass(frozen=True, kw_only=True)
