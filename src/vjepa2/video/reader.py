@@ -10,7 +10,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Literal, Protocol, Self, overload
+from typing import Literal, Never, Protocol, Self, overload
 
 import numpy as np
 import torch
@@ -109,6 +109,7 @@ class VideoReader:
             threads=num_ffmpeg_threads,
             fps=frames_per_second,
         )
+        self._process_id = os.getpid()
         self._opened: FrameDecoder | None = opened
         # Also closes the file of a reader that is simply forgotten.
         self._close = weakref.finalize(self, opened.close)
@@ -280,7 +281,19 @@ class VideoReader:
     def _decoder(self) -> FrameDecoder:
         if self._opened is None:
             raise InputError(f"The reader of {self._name} was closed. Open the video again.")
+        if os.getpid() != self._process_id:
+            # The decoder's threads did not come along: it would wait for them forever.
+            raise InputError(self._of_another_process())
         return self._opened
+
+    def _of_another_process(self) -> str:
+        return (
+            f"The reader of {self._name} belongs to the process that opened it. Keep the path, and "
+            "open the video in the worker."
+        )
+
+    def __reduce__(self) -> Never:
+        raise InputError(self._of_another_process())
 
     def _take(self, indices: list[int]) -> Frames:
         height, width = self._decoder.size
