@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny_models import random_ids, randomise, relative_error, tiny_config
+from tiny_models import clip, random_ids, randomise, relative_error, tiny_config
 from vjepa2.errors import InputError, MaskError, ShapeError
 from vjepa2.models.predictor import VJEPA2Predictor
+from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.nn.rope import rotary_tables
 from vjepa2.shapes import TokenGrid
 
@@ -204,3 +205,9 @@ def test_gradients_and_recomputation() -> None:
         assert all((gradient != 0).any() for gradient in gradients[-1])
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
+
+
+def test_mask_index_must_be_a_whole_number() -> None:
+    model = VJEPA2Model(tiny_config()).eval()
+    with pytest.raises(MaskError, match="mask_index must be a whole number, got 'a'"):
+        model(clip(model.config), mask_index="a")

@@ -125,3 +125,8 @@ def test_padding_is_noticed() -> None:
     made = {"height": 40, "width": 40, "resample": 2, "mode": "exact"}
     assert not Geometry(rows=inside, columns=inside, **made).padded  # type: ignore[arg-type]
     assert Geometry(rows=inside, columns=short, **made).padded  # type: ignore[arg-type]
+
+
+def test_an_enormous_explicit_size_is_refused_before_memory_is_asked_for() -> None:
+    with pytest.raises(ShapeError, match="more than 67108864"):
+        resized_size({"height": 10**7, "width": 10**7}, height=48, width=64)

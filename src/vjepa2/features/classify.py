@@ -133,8 +133,8 @@ def make_classifier(
     dtype: str | torch.dtype | None = None,
 ) -> Classifier:
     """Load a classifier once for many videos; arguments and errors as in `classify`."""
-    if top_k < 1:
-        raise ConfigError(f"top_k must be 1 or more, got {top_k}.")
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ConfigError(f"top_k must be 1 or more, got {top_k!r}; a whole number.")
     ready = load_classifier(model, processor=processor, device=device, dtype=dtype)
     frames = clip_frames(ready, num_frames=num_frames, sampling=sampling)
     return Classifier(model=ready, sampling=frames, num_clips=num_clips, top_k=top_k)

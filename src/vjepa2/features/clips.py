@@ -105,8 +105,8 @@ def clips_of(
         InputError: `video` is no video.
         ConfigError: `num_clips` is below 1.
     """
-    if num_clips < 1:
-        raise ConfigError(f"num_clips must be 1 or more, got {num_clips}.")
+    if not isinstance(num_clips, int) or num_clips < 1:
+        raise ConfigError(f"num_clips must be 1 or more, got {num_clips!r}; a whole number.")
     with _opened(video, layout=processor.input_data_format) as source:
         if source.num_frames < num_clips:
             raise VideoTooShortError(

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vjepa2.errors import ShapeError
+from vjepa2.errors import MaskError, ShapeError
 from vjepa2.models.checks import check_ids, check_mask_pairs
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of, make_blocks
@@ -50,6 +50,11 @@ class VJEPA2PredictorEmbeddings(MaskTokens):
 
     def forward(self, context: Tensor, *, num_targets: int, mask_index: int) -> Tensor:
         """Join [B, K, D] context and M mask tokens to [B, K + M, P]."""
+        if not isinstance(mask_index, int):
+            raise MaskError(
+                f"mask_index must be a whole number, got {mask_index!r}. 1 equals the port, 0 is "
+                "the mask token that was trained."
+            )
         embedded = self.predictor_embeddings(context)
         mask_token = self.mask_tokens[mask_index % self.mask_tokens.shape[0]]
         targets = mask_token.expand(context.shape[0], num_targets, -1)

@@ -86,21 +86,23 @@ def resized_size(size: Mapping[str, int], *, height: int, width: int) -> tuple[i
     """Height and width that a frame of height x width is resized to.
 
     Raises:
-        ShapeError: the frame is so long and thin that the result would be enormous.
+        ShapeError: the result would be enormous: a very long and thin frame, or a huge size.
     """
     if "height" in size:
-        return size["height"], size["width"]
-    edge = size.get("shortest_edge", 0)
-    rows, columns = fit_size(
-        height,
-        width,
-        min_height=size.get("min_height", edge),
-        min_width=size.get("min_width", edge),
-    )
+        rows, columns = size["height"], size["width"]
+    else:
+        edge = size.get("shortest_edge", 0)
+        rows, columns = fit_size(
+            height,
+            width,
+            min_height=size.get("min_height", edge),
+            min_width=size.get("min_width", edge),
+        )
     if rows * columns > MAX_RESIZED_PIXELS:
         raise ShapeError(
             f"Frames of {height} x {width} would become {rows} x {columns} pixels before the "
-            f"crop, more than {MAX_RESIZED_PIXELS}. Check the axis order, or crop the frames first."
+            f"crop, more than {MAX_RESIZED_PIXELS}. Check the axis order and the size, or crop "
+            "first."
         )
     return rows, columns
 
