@@ -28,7 +28,7 @@ class MLP(nn.Module):
         """Apply to every token on its own."""
         wide = self.fc1(x)
         if self._may_overwrite(wide):
-            # Measured at ViT-L width, 2048 tokens, 2 cores: 1.4 ms instead of 8 to 18 ms.
+            # A fresh tensor of this size costs more in page faults than the function itself.
             torch.ops.aten.gelu_(wide, approximate=cast(nn.GELU, self.activation).approximate)
         else:
             wide = self.activation(wide)
@@ -51,8 +51,8 @@ def add_mlp(x: Float[Tensor, "B N D"], norm: nn.LayerNorm, mlp: MLP) -> Float[Te
     """`x + mlp(norm(x))`, in pieces of tokens where that is faster.
 
     Where the wide activation would exceed `PIECE_BYTES`, nothing has to be kept for a backward
-    pass and nobody watches, `x` itself is overwritten piece by piece: at ViT-L width and 2048
-    tokens on 2 cores that takes 0.9x the time, and a 64-frame clip needs 16 MiB instead of 256 MiB.
+    pass and nobody watches, `x` itself is overwritten piece by piece: at ViT-L width
+    a 64-frame clip then needs 16 MiB instead of 256 MiB, in no more time (docs/lab-log.md).
     """
     may_overwrite = (
         type(x) is Tensor
