@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vjepa2.errors import ConfigError, UnknownOptionError, check_choice
+from vjepa2.models.config_variants import MODEL_TYPES
 from vjepa2.nn.activations import ACTIVATIONS
 from vjepa2.runtime import resolve_dtype
 
@@ -37,6 +38,11 @@ MAX_LAYERS = 1000
 _LAYERS = Range(lambda value: 1 <= value <= MAX_LAYERS, f"1 to {MAX_LAYERS}")
 _LAYERS_OR_NONE = Range(lambda value: 0 <= value <= MAX_LAYERS, f"0 to {MAX_LAYERS}")
 
+_BLOCKS = Range(
+    lambda blocks: bool(blocks) and blocks[0] >= 0 and sorted(set(blocks)) == blocks,
+    "numbers of blocks, counted from 0, ascending, at least one",
+)
+
 RANGES: dict[str, Range] = {
     "patch_size": _POSITIVE,
     "crop_size": _POSITIVE,
@@ -52,6 +58,11 @@ RANGES: dict[str, Range] = {
     "pred_num_attention_heads": _POSITIVE,
     "pred_num_hidden_layers": _LAYERS,
     "pred_num_mask_tokens": _POSITIVE,
+    "pred_num_levels": _POSITIVE,
+    "pred_output_size": _POSITIVE,
+    "action_size": _POSITIVE,
+    "state_size": _POSITIVE,
+    "extrinsics_size": _POSITIVE,
     "drop_path_rate": _PROBABILITY,
     "attention_dropout": _PROBABILITY,
     "attention_probs_dropout_prob": _PROBABILITY,
@@ -59,6 +70,12 @@ RANGES: dict[str, Range] = {
     "pred_mlp_ratio": _ABOVE_ZERO,
     "layer_norm_eps": _ABOVE_ZERO,
     "pooler_layer_norm_eps": _ABOVE_ZERO,
+    "pooler_levels": _BLOCKS,
+    "hierarchical_layers": _BLOCKS,
+    "head_sizes": Range(
+        lambda sizes: bool(sizes) and all(type(n) is int and n >= 1 for n in sizes.values()),
+        "at least one name with a number of classes of 1 or more",
+    ),
     "initializer_range": Range(lambda value: 0 <= value < math.inf, "finite and 0 or more"),
 }
 
@@ -80,7 +97,9 @@ def checked_value(name: str, value: Any, *, annotation: Any) -> Any:
         return None
     if name in RANGES and not RANGES[name].holds(value):
         raise ConfigError(f"{name}={value!r} is out of range: it must be {RANGES[name].words}.")
-    if name == "hidden_act":
+    if name == "model_type":
+        check_choice("model_type", value, MODEL_TYPES)
+    elif name == "hidden_act":
         check_choice("hidden_act", value, ACTIVATIONS)
     elif name == "problem_type":
         check_choice("problem_type", value, PROBLEM_TYPES)

@@ -8,6 +8,10 @@ narrow for rotary positions) are refused where they are written, not deep inside
 
 Keys of a `config.json` that this class does not know are kept, readable as attributes, and
 written back: published files carry some (`use_SiLU`, `is_causal`, ...).
+
+`model_type` names one of three closed variants (`models/config_variants.py`). Files of the two that
+the port does not know, V-JEPA 2.1 and 2-AC, carry a name of their own, so that the port refuses them
+instead of loading half.
 """
 
 import copy
@@ -26,6 +30,12 @@ from vjepa2.models.config_fields import (
     refuse_misspelled,
 )
 from vjepa2.models.config_file import ConfigFile
+from vjepa2.models.config_variants import (
+    MODEL_TYPES,
+    VARIANT_FIELDS,
+    check_variant,
+    levels_for_depth,
+)
 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
 FORMAT_VERSION = "5.23.0"
@@ -72,6 +82,22 @@ class VJEPA2Config(_Fields):
         num_pooler_attention_heads: heads of the pooler; None means `num_attention_heads`, as in
             the Hugging Face port. Original ViT-g classifiers were trained with 16.
         pooler_layer_norm_eps: eps of the pooler's LayerNorms; None means `layer_norm_eps`.
+        pooler_levels: encoder blocks (0-based) whose normed tokens the pooler reads, all of them
+            side by side; None means the last block's, as in the port.
+        head_sizes: classes of each head of a probe with several, {"verb": 97, ...}; one query of
+            the pooler per head, in this order. None means one head of `num_labels`.
+        model_type: "vjepa2", "vjepa2_1" (V-JEPA 2.1) or "vjepa2_ac" (V-JEPA 2-AC).
+        hierarchical_layers: V-JEPA 2.1: encoder blocks (0-based) with a LayerNorm of their own,
+            ascending, the last block included; None means the published ones for this depth.
+        pred_num_levels: V-JEPA 2.1: levels that the predictor reads and predicts, all of
+            `hierarchical_layers` (None) or 1 (distilled models).
+        pred_output_size: V-JEPA 2.1: width of one predicted level, the teacher's; None means
+            `hidden_size`.
+        pred_rescale_positions: V-JEPA 2.1: whether the predictor maps rows and columns onto the
+            grid of 256 pixels, as the encoder does. Published inference does not; the published
+            training configuration does.
+        action_size, state_size, extrinsics_size: V-JEPA 2-AC: numbers in one action, one state of
+            the robot, one camera pose.
         id2label: class id to name; ids are 0, 1, ... without a gap.
         label2id: name to class id; made from `id2label` when not given.
         num_labels: number of classes; other names than `LABEL_i` need `id2label`. When both are
@@ -91,10 +117,11 @@ class VJEPA2Config(_Fields):
         ConfigError: a value has a wrong type or is out of range; also when an attribute is set.
     """
 
-    model_type: ClassVar[str] = "vjepa2"
     # Read by generic code written for the Hugging Face port; no other value makes sense here.
     is_encoder_decoder: ClassVar[bool] = False
     chunk_size_feed_forward: ClassVar[int] = 0
+
+    model_type: str = "vjepa2"
 
     patch_size: int = 16
     crop_size: int = 256
@@ -122,6 +149,17 @@ class VJEPA2Config(_Fields):
 
     num_pooler_attention_heads: int | None = None
     pooler_layer_norm_eps: float | None = None
+    pooler_levels: list[int] | None = None
+    head_sizes: dict[str, int] | None = None
+
+    hierarchical_layers: list[int] | None = None
+    pred_num_levels: int | None = None
+    pred_output_size: int | None = None
+    pred_rescale_positions: bool = False
+
+    action_size: int = 7
+    state_size: int = 7
+    extrinsics_size: int = 6
 
     architectures: list[str] | None = None
     dtype: str | torch.dtype | None = None
@@ -188,7 +226,8 @@ class VJEPA2Config(_Fields):
 
         Raises:
             ConfigError: a width is not divisible by its heads, a head is too narrow for rotary
-                positions, or the problem type does not fit the number of labels.
+                positions, levels do not exist, a field belongs to another variant, or the problem
+                type does not fit the number of labels.
         """
         for width_name, heads_name in (
             ("hidden_size", "num_attention_heads"),
@@ -209,6 +248,7 @@ class VJEPA2Config(_Fields):
                     f"{width // heads} channels; rotary positions in time, height and width need "
                     f"at least {MIN_HEAD_WIDTH}. Use fewer heads."
                 )
+        check_variant(self)
         if self.problem_type == "single_label_classification" and self.num_labels == 1:
             raise ConfigError(
                 "problem_type='single_label_classification' needs at least 2 labels, got 1. "
@@ -237,6 +277,20 @@ class VJEPA2Config(_Fields):
         """Eps of the pooler's norms: `pooler_layer_norm_eps`, or that of the encoder."""
         eps = self.pooler_layer_norm_eps
         return self.layer_norm_eps if eps is None else eps
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Encoder blocks (0-based) with a norm of their own (V-JEPA 2.1); empty otherwise."""
+        if self.model_type != "vjepa2_1":
+            return ()
+        if self.hierarchical_layers is not None:
+            return tuple(self.hierarchical_layers)
+        return levels_for_depth(self.num_hidden_layers)
+
+    @property
+    def predictor_levels(self) -> tuple[int, ...]:
+        """Levels that the predictor reads, shallow first; empty: the encoder's last tokens alone."""
+        return () if self.pred_num_levels == 1 else self.levels
 
     if not TYPE_CHECKING:
 
@@ -294,10 +348,10 @@ class VJEPA2Config(_Fields):
             ConfigError: `model_type` is another one, or a value is wrong.
         """
         kind = values.get("model_type", cls.model_type)
-        if kind != cls.model_type:
+        if kind not in MODEL_TYPES:
             raise ConfigError(
                 f"model_type {kind!r} is another architecture; this class reads "
-                f"{cls.model_type!r}. Is this the right folder or repository?"
+                f"{', '.join(map(repr, MODEL_TYPES))}. Is this the right folder or repository?"
             )
         config = cls.__new__(cls)
         config._assign({key: value for key, value in values.items() if key not in UNSTORED})
@@ -321,7 +375,6 @@ class VJEPA2Config(_Fields):
     def to_dict(self) -> dict[str, Any]:
         """All public fields and kept keys, ready for JSON; `from_dict` reads it back."""
         values = {key: copy.deepcopy(value) for key, value in vars(self).items() if key[0] != "_"}
-        values["model_type"] = self.model_type
         values["transformers_version"] = FORMAT_VERSION
         if self.dtype is not None:
             values["dtype"] = dtype_name(self.dtype)
@@ -359,7 +412,6 @@ FIELDS: dict[str, Any] = {
 
 # Keys of a file that are not stored: constants, and traces of older library versions.
 UNSTORED = (
-    "model_type",
     "is_encoder_decoder",
     "chunk_size_feed_forward",
     "_name_or_path",
@@ -375,6 +427,9 @@ WRITTEN_WHEN_SET: dict[str, Any] = {
     "output_attentions": False,
     "output_hidden_states": False,
     "pooler_layer_norm_eps": None,
+    "pooler_levels": None,
+    "head_sizes": None,
     "problem_type": None,
     "return_dict": True,
+    **{name: FIELDS[name] for names in VARIANT_FIELDS.values() for name in names},
 }
