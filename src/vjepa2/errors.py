@@ -19,6 +19,7 @@
     ├── WeightsError (RuntimeError)         a checkpoint cannot be used
     │   ├── CheckpointNotFoundError (FileNotFoundError)
     │   ├── CheckpointFormatError           truncated, not a checkpoint, wrong architecture
+    │   ├── CheckpointChangedError          not the file that was recorded when first downloaded
     │   ├── CheckpointMismatchError         missing, unexpected or mis-shaped tensors
     │   └── UnsafeCheckpointError           the file would run code
     ├── OutputError (OSError)               a result cannot be written
@@ -105,6 +106,10 @@ class CheckpointNotFoundError(WeightsError, FileNotFoundError):
 
 class CheckpointFormatError(WeightsError):
     """The file is truncated, is not a checkpoint, or belongs to another architecture."""
+
+
+class CheckpointChangedError(WeightsError):
+    """The file is not the one recorded at its first download; nothing was overwritten."""
 
 
 class CheckpointMismatchError(WeightsError):
