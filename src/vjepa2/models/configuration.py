@@ -9,8 +9,8 @@ narrow for rotary positions) are refused where they are written, not deep inside
 Keys of a `config.json` that this class does not know are kept, readable as attributes, and
 written back: published files carry some (`use_SiLU`, `is_causal`, ...).
 
-`model_type` names one of three closed variants (`models/config_variants.py`). Files of the two that
-the port does not know, V-JEPA 2.1 and 2-AC, carry a name of their own, so that the port refuses them
+`model_type` names one of three closed variants (`models/config_variants.py`). Files of the two
+that the port does not know, V-JEPA 2.1 and 2-AC, carry names of their own, so that it refuses them
 instead of loading half.
 """
 
@@ -289,7 +289,7 @@ class VJEPA2Config(_Fields):
 
     @property
     def predictor_levels(self) -> tuple[int, ...]:
-        """Levels that the predictor reads, shallow first; empty: the encoder's last tokens alone."""
+        """Levels that the predictor reads, shallow first; empty: only the last tokens."""
         return () if self.pred_num_levels == 1 else self.levels
 
     if not TYPE_CHECKING:

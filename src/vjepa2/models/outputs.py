@@ -99,11 +99,30 @@ class BaseModelOutput(ModelOutput):
         hidden_states: one [B, N, D] per level when asked for: the embeddings, then the output of
             every block; the last one is *before* the final layer norm.
         attentions: one [B, G, N, N] per block when asked for.
+        level_hidden_states: one normed [B, N, D] per block in `output_levels`.
     """
 
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor | None, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    level_hidden_states: tuple[Tensor, ...] | None = None
+
+
+@dataclasses.dataclass
+class PredictorOutput(ModelOutput):
+    """What the predictor predicts.
+
+    Args:
+        last_hidden_state: [B, M, D] predictions at the target ids.
+        context_hidden_state: [B, K, D] predictions at the context ids, by a head of their own
+            (V-JEPA 2.1). D is the width of all predicted levels together.
+        hidden_states, attentions: see `BaseModelOutput`; context tokens first, then targets.
+    """
+
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor | None, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    context_hidden_state: Tensor | None = None
 
 
 @dataclasses.dataclass
@@ -115,12 +134,17 @@ class VJEPA2WithMaskedInputPredictorOutput(ModelOutput):
         target_hidden_state: [B, M, D] encoder tokens at the target ids (not layer-normed again).
         hidden_states: per level [B, K + M, width], context tokens first, when asked for.
         attentions: per block [B, G, K + M, K + M] when asked for.
+        context_hidden_state: [B, K, D] predictions at the context ids (V-JEPA 2.1).
+
+    In V-JEPA 2.1 D is the width of all levels that the predictor reads, side by side; distilled
+    models predict in the width of their teacher, so there the two fields differ in width.
     """
 
     last_hidden_state: Tensor | None = None
     target_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor | None, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    context_hidden_state: Tensor | None = None
 
 
 @dataclasses.dataclass
@@ -193,6 +217,7 @@ __all__ = [
     "HiddenLevels",
     "ImageClassifierOutput",
     "ModelOutput",
+    "PredictorOutput",
     "VJEPA2WithMaskedInputModelOutput",
     "VJEPA2WithMaskedInputPredictorOutput",
     "levels_that_exist",

@@ -1,4 +1,8 @@
-"""The masked predictor: features of hidden tokens from visible ones (arXiv:2506.09985, 2.1)."""
+"""The masked predictor: features of hidden tokens from visible ones (arXiv:2506.09985, 2.1).
+
+That of V-JEPA 2.1 (arXiv:2603.14482, section 3) reads several levels of the encoder side by side
+and predicts them all, also at the visible tokens, where it has a head of its own.
+"""
 
 from typing import cast
 
@@ -8,10 +12,11 @@ from torch import Tensor, nn
 from vjepa2.errors import MaskError, ShapeError
 from vjepa2.models.checks import check_ids, check_mask_pairs
 from vjepa2.models.configuration import VJEPA2Config
-from vjepa2.models.encoder import attention_of, make_blocks
-from vjepa2.models.outputs import BaseModelOutput, HiddenLevels, levels_to_keep
+from vjepa2.models.encoder import attention_of, make_blocks, positions_of
+from vjepa2.models.outputs import HiddenLevels, PredictorOutput, levels_to_keep
 from vjepa2.nn.block import run_blocks
 from vjepa2.nn.init import MaskTokens
+from vjepa2.nn.modality import Modality, ModalityEmbedding
 from vjepa2.nn.rope import tables_for
 from vjepa2.shapes import TokenGrid
 
@@ -43,12 +48,17 @@ class VJEPA2PredictorEmbeddings(MaskTokens):
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__()
         self.zero_init_mask_tokens = config.pred_zero_init_mask_tokens
-        self.predictor_embeddings = nn.Linear(config.hidden_size, config.pred_hidden_size)
+        self.predictor_embeddings = _input_map(config)
         self.mask_tokens = nn.Parameter(
             torch.empty(config.pred_num_mask_tokens, 1, 1, config.pred_hidden_size)
         )
+        self.modality: ModalityEmbedding | None = None
+        if config.model_type == "vjepa2_1":
+            self.modality = ModalityEmbedding(config.pred_hidden_size)
 
-    def forward(self, context: Tensor, *, num_targets: int, mask_index: int) -> Tensor:
+    def forward(
+        self, context: Tensor, *, num_targets: int, mask_index: int, modality: Modality = "video"
+    ) -> Tensor:
         """Join [B, K, D] context and M mask tokens to [B, K + M, P]."""
         if not isinstance(mask_index, int):
             raise MaskError(
@@ -58,7 +68,20 @@ class VJEPA2PredictorEmbeddings(MaskTokens):
         embedded = self.predictor_embeddings(context)
         mask_token = self.mask_tokens[mask_index % self.mask_tokens.shape[0]]
         targets = mask_token.expand(context.shape[0], num_targets, -1)
-        return torch.cat([embedded, targets.to(embedded.dtype)], dim=1)
+        tokens = torch.cat([embedded, targets.to(embedded.dtype)], dim=1)
+        return tokens if self.modality is None else cast(Tensor, self.modality(tokens, modality))
+
+
+def _input_map(config: VJEPA2Config) -> nn.Module:
+    """One matrix, or for several levels two: side by side to D, then to the predictor's width."""
+    num_levels = len(config.predictor_levels)
+    if num_levels == 0:
+        return nn.Linear(config.hidden_size, config.pred_hidden_size)
+    return nn.Sequential(
+        nn.Linear(num_levels * config.hidden_size, config.hidden_size),
+        nn.GELU(),
+        nn.Linear(config.hidden_size, config.pred_hidden_size),
+    )
 
 
 class VJEPA2Predictor(nn.Module):
@@ -77,7 +100,13 @@ class VJEPA2Predictor(nn.Module):
             mlp_ratio=config.pred_mlp_ratio,
         )
         self.layernorm = nn.LayerNorm(config.pred_hidden_size, eps=config.layer_norm_eps)
-        self.proj = nn.Linear(config.pred_hidden_size, config.hidden_size)
+        num_levels = max(1, len(config.predictor_levels))
+        self.input_size = num_levels * config.hidden_size
+        output_size = num_levels * (config.pred_output_size or config.hidden_size)
+        self.proj = nn.Linear(config.pred_hidden_size, output_size)
+        self.proj_context: nn.Linear | None = None
+        if config.model_type == "vjepa2_1":
+            self.proj_context = nn.Linear(config.pred_hidden_size, output_size)
 
     def forward(
         self,
@@ -87,25 +116,27 @@ class VJEPA2Predictor(nn.Module):
         *,
         grid: TokenGrid | None = None,
         mask_index: int = 1,
+        modality: Modality = "video",
         output_hidden_states: HiddenLevels = False,
         output_attentions: bool = False,
-    ) -> BaseModelOutput:
+    ) -> PredictorOutput:
         """Predict from encoder tokens of whole clips.
 
         Args:
-            encoder_hidden_states: [B, N, D] tokens of all positions.
+            encoder_hidden_states: [B, N, D] tokens of all positions; V-JEPA 2.1 reads the levels
+                `config.predictor_levels` side by side, [B, N, levels * D].
             context_mask: one [B, K] id tensor per mask, what the predictor sees; None: all.
             target_mask: one [B, M] id tensor per mask, what it predicts; None: all. Ids of N and
                 more lie after the clip (anticipation).
             grid: token grid of the clip. None takes the square grid of `config.crop_size`, for
                 callers of the port's interface, which has no such argument.
-            mask_index, output_hidden_states, output_attentions: see `predict`.
+            mask_index, modality, output_hidden_states, output_attentions: see `predict`.
 
         Returns:
             `last_hidden_state` [B * masks, M, D]: the results per mask pair joined on the batch.
 
         Raises:
-            ShapeError: the tokens are not those of `grid`.
+            ShapeError: the tokens are not those of `grid`, or not as wide as the predictor reads.
             MaskError: masks are not paired lists of [B, n] ids, or context ids leave the clip.
         """
         batch, num_tokens = encoder_hidden_states.shape[:2]
@@ -130,6 +161,7 @@ class VJEPA2Predictor(nn.Module):
             joined_ids(target_mask, encoder_hidden_states, num_masks=num_masks),
             grid=grid,
             mask_index=mask_index,
+            modality=modality,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
@@ -142,32 +174,55 @@ class VJEPA2Predictor(nn.Module):
         *,
         grid: TokenGrid,
         mask_index: int,
+        modality: Modality = "video",
         output_hidden_states: HiddenLevels = False,
         output_attentions: bool = False,
-    ) -> BaseModelOutput:
+    ) -> PredictorOutput:
         """Predict from context tokens alone.
 
         Context and targets are joined, never sorted: attention does not depend on the order of
         tokens once their positions are given.
 
         Args:
-            context: [B, K, D] encoder tokens.
+            context: [B, K, D] encoder tokens, or [B, K, levels * D], see `forward`.
             context_ids: [B, K] their ids on `grid`.
             target_ids: [B, M] ids to predict.
             mask_index: which mask token stands in for the targets, modulo their number. The
                 released weights have only token 0 trained, while published inference uses token 1
                 (still zero): 1 equals the port, 0 what the predictor was trained with.
+            modality: what the tokens are made of; V-JEPA 2.1 marks them with it.
             output_hidden_states, output_attentions: as for the encoder; levels hold the context
                 tokens first, then the targets.
 
         Returns:
-            `last_hidden_state` [B, M, D], in the order of `target_ids`.
+            `last_hidden_state` [B, M, D], in the order of `target_ids`; V-JEPA 2.1 also
+            `context_hidden_state` [B, K, D], in the order of `context_ids`.
+
+        Raises:
+            ShapeError: the tokens are not as wide as the predictor reads.
         """
+        if context.shape[-1] != self.input_size:
+            raise ShapeError(
+                f"Got tokens of width {context.shape[-1]}; this predictor reads {self.input_size}"
+                + self._where_from()
+            )
         num_context, num_targets = context_ids.shape[1], target_ids.shape[1]
         levels = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
-        tokens = self.embeddings(context, num_targets=num_targets, mask_index=mask_index)
+        tokens = self.embeddings(
+            context, num_targets=num_targets, mask_index=mask_index, modality=modality
+        )
         ids = torch.cat([context_ids, target_ids], dim=1)
-        rotary = tables_for(tokens, ids, grid, head_dim=self.config.pred_head_dim)
+        layout, reference_side = positions_of(
+            self.config, rescaled=self.config.pred_rescale_positions
+        )
+        rotary = tables_for(
+            tokens,
+            ids,
+            grid,
+            head_dim=self.config.pred_head_dim,
+            layout=layout,
+            reference_side=reference_side,
+        )
         stack = run_blocks(
             self.layer,
             tokens,
@@ -178,8 +233,21 @@ class VJEPA2Predictor(nn.Module):
             keep_weights=output_attentions,
         )
         targets = self.layernorm(stack.tokens[:, num_context:])
-        return BaseModelOutput(
+        at_context = None
+        if self.proj_context is not None:
+            at_context = self.proj_context(self.layernorm(stack.tokens[:, :num_context]))
+        return PredictorOutput(
             last_hidden_state=cast(Tensor, self.proj(targets)),
             hidden_states=tuple(stack.levels) if levels else None,
             attentions=tuple(stack.weights) if output_attentions else None,
+            context_hidden_state=at_context,
+        )
+
+    def _where_from(self) -> str:
+        levels = list(self.config.predictor_levels)
+        if not levels:
+            return " (config.hidden_size): the encoder's last_hidden_state."
+        return (
+            f": levels {levels} side by side, "
+            f"torch.cat(encoder(pixels, output_levels={levels}).level_hidden_states, dim=-1)."
         )

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from vjepa2.errors import check_option_names
+from vjepa2.errors import ConfigError, check_option_names
 from vjepa2.models.checks import check_ids, check_mask_pairs
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import VJEPA2Encoder
@@ -35,10 +36,19 @@ class VJEPA2Model(PretrainedModel):
     Equal to the port wherever the input is valid for both. Beyond it: positions come from the
     input's own grid at every resolution, several masks at once work, one of the two masks may be
     given alone, and unknown arguments are refused.
+
+    With `config.model_type` "vjepa2_1" the same class is V-JEPA 2.1: `last_hidden_state` is the
+    last level, the predictor reads and predicts all of `config.predictor_levels` side by side, and
+    one frame [B, 1, C, H, W] is a still image.
     """
 
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__(config)
+        if config.model_type == "vjepa2_ac":
+            raise ConfigError(
+                "model_type 'vjepa2_ac' has an action-conditioned predictor, which takes actions "
+                "and states: use VJEPA2ActionModel."
+            )
         self.encoder = VJEPA2Encoder(config)
         self.predictor = VJEPA2Predictor(config)
         init_weights(self, std=float(config.initializer_range))
@@ -97,18 +107,26 @@ class VJEPA2Model(PretrainedModel):
             target = check_ids("target_mask", target_mask, batch=batch, num_tokens=num_tokens)
         num_masks = check_mask_pairs(context, target)
 
+        predictor_levels = () if skip_predictor else config.predictor_levels
         encoded = self.encoder(
-            pixel_values_videos, output_hidden_states=levels, output_attentions=weights
+            pixel_values_videos,
+            output_levels=predictor_levels,
+            output_hidden_states=levels,
+            output_attentions=weights,
         )
         tokens = encoded.last_hidden_state
         predictor_output = None
         if not skip_predictor:
+            seen = tokens
+            if predictor_levels:
+                seen = torch.cat(encoded.level_hidden_states, dim=-1)
             predicted = self.predictor(
-                tokens,
+                seen,
                 context,
                 target,
                 grid=grid,
                 mask_index=mask_index,
+                modality=self.encoder.embeddings.modality_of(pixel_values_videos.shape[1]),
                 output_hidden_states=levels_that_exist(
                     levels, num_levels=len(self.predictor.layer) + 1
                 ),
@@ -116,9 +134,10 @@ class VJEPA2Model(PretrainedModel):
             )
             predictor_output = VJEPA2WithMaskedInputPredictorOutput(
                 last_hidden_state=predicted.last_hidden_state,
-                target_hidden_state=tokens_at(tokens, target, num_masks=num_masks),
+                target_hidden_state=tokens_at(seen, target, num_masks=num_masks),
                 hidden_states=predicted.hidden_states,
                 attentions=predicted.attentions,
+                context_hidden_state=predicted.context_hidden_state,
             )
         output = VJEPA2WithMaskedInputModelOutput(
             last_hidden_state=tokens,

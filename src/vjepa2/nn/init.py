@@ -10,6 +10,7 @@
     query tokens of the pooler                       normal, std = initializer_range
     cross attention's MLP `fc2` of the pooler        divided by sqrt(2 * number of self blocks)
     mask tokens of the predictor                     0, or normal (zero_init_mask_tokens False)
+    modality vectors (V-JEPA 2.1)                    normal, std = 1e-6
 
 The published "truncated" normal cuts at an absolute 2.0, 100 standard deviations: a plain normal.
 """
@@ -21,7 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.nn.block import Block
+from vjepa2.nn.modality import ModalityEmbedding
 from vjepa2.nn.pooler import AttentivePooler, PoolerSelfAttentionLayer
+
+MODALITY_STD = 1e-6
 
 
 class MaskTokens(nn.Module):
@@ -52,6 +56,9 @@ def init_weights(
             part.bias.zero_()
         elif isinstance(part, AttentivePooler):
             _normal(part.query_tokens, std, generator)
+        elif isinstance(part, ModalityEmbedding):
+            _normal(part.video, MODALITY_STD, generator)
+            _normal(part.image, MODALITY_STD, generator)
         elif isinstance(part, MaskTokens):
             if part.zero_init_mask_tokens:
                 part.mask_tokens.zero_()

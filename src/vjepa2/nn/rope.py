@@ -12,6 +12,9 @@ Two layouts exist and weights are tied to one of them:
   the published code, the released weights were trained with it and must be run with it.
 - "interleaved" (V-JEPA 2.1): both channels of a pair share one frequency; a true rotation.
 
+V-JEPA 2.1 also maps rows and columns of every grid onto those of its reference grid, 16 x 16
+(arXiv:2603.14482, section 3): position = index * 15 / (n - 1). Time is never mapped.
+
 The tables are made once per forward, in float32, and handed to every block.
 """
 
@@ -68,6 +71,7 @@ def rotary_tables(
     *,
     head_dim: int,
     layout: RotaryLayout = "tiled",
+    reference_side: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> RotaryTables:
     """Make the rotation factors for exactly the tokens in use.
@@ -77,6 +81,8 @@ def rotary_tables(
         grid: token grid of the *input*, not of a configuration.
         head_dim: width Dh of an attention head.
         layout: see the module docstring.
+        reference_side: rows and columns of the grid that spatial positions are mapped onto; None
+            leaves them as they are.
         dtype: element type of the angles; float32, or float64 for a float64 model.
     """
     device = token_ids.device
@@ -88,11 +94,19 @@ def rotary_tables(
     frequency = 1.0 / BASE ** (pair.to(dtype) / (width / 2.0))  # [axis_width]
 
     positions = torch.stack(token_positions(token_ids, grid), dim=-1).to(dtype)  # [B, N, 3]
+    if reference_side is not None:
+        scales = (1.0, *(_spatial_scale(n, reference_side) for n in (grid.h, grid.w)))
+        positions = positions * torch.tensor(scales, dtype=dtype, device=device)
     angles = (positions[..., None] * frequency).flatten(-2)[:, :, None]  # [B, N, 1, 3 * width]
     # y[2m] = x[2m] cos - x[2m+1] sin;  y[2m+1] = x[2m+1] cos + x[2m] sin
     sign = (order % 2 * 2 - 1).to(dtype).repeat(3)
     cos = torch.nn.functional.pad(angles.cos(), (0, head_dim - 3 * width), value=1.0)
     return RotaryTables(cos, angles.sin() * sign)
+
+
+def _spatial_scale(num_positions: int, reference_side: int) -> float:
+    """Factor from index to position; a single row or column stands at 0 whatever the factor."""
+    return (reference_side - 1) / (num_positions - 1) if num_positions > 1 else 1.0
 
 
 def apply_rotary(x: Float[Tensor, "B N G Dh"], tables: RotaryTables) -> Float[Tensor, "B N G Dh"]:
@@ -126,8 +140,16 @@ def tables_for(
     *,
     head_dim: int,
     layout: RotaryLayout = "tiled",
+    reference_side: int | None = None,
 ) -> RotaryTables:
     """Rotary tables for one forward: angles in float32 or better, rounded once for the blocks."""
     angles = torch.promote_types(tokens.dtype, torch.float32)
-    tables = rotary_tables(token_ids, grid, head_dim=head_dim, layout=layout, dtype=angles)
+    tables = rotary_tables(
+        token_ids,
+        grid,
+        head_dim=head_dim,
+        layout=layout,
+        reference_side=reference_side,
+        dtype=angles,
+    )
     return tables.to_dtype(compute_dtype(tokens))
