@@ -16,35 +16,15 @@ from typing import Any, Literal
 
 from vjepa2.errors import UnknownOptionError, nearest_hint
 from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.models.published_results import RESULTS, Result
 
 Kind = Literal["model", "action_model", "probe"]
-
-PAPER_2 = "arXiv:2506.09985"
-PAPER_2_1 = "arXiv:2603.14482"
-UPSTREAM = "README of github.com/facebookresearch/vjepa2"
 
 _CODE_LICENCE = (
     "The authors' repository is under MIT (three of its files under Apache-2.0); "
     "no licence is stated for the file itself"
 )
 _GIANT_LICENCE = f"{_CODE_LICENCE}. The Hugging Face page of these weights says Apache-2.0"
-
-
-@dataclass(frozen=True)
-class Result:
-    """One published number.
-
-    Attributes:
-        benchmark: data set, with the part of it that was measured.
-        metric: what the number is, with its unit or direction where they are not obvious.
-        value: the number.
-        source: paper or page that says so.
-    """
-
-    benchmark: str
-    metric: str
-    value: float
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +88,14 @@ def get_preset(name: str) -> Preset:
     preset = PRESETS.get(name)
     if preset is not None:
         return preset
+    longer = [known for known in PRESETS if known.startswith(name)]
+    hint = nearest_hint(longer[0] if len(longer) == 1 else name, PRESETS)
     sizes = (
         " ViT-g (vitg, 1.0 billion parameters) and ViT-G (vitG, 1.8 billion, V-JEPA 2.1 only) are "
         "two sizes: case matters."
     )
     raise UnknownOptionError(
-        f"There is no published model {name!r}. {nearest_hint(name, PRESETS)}"
-        f"{sizes if 'vitg' in name.lower() else ''}"
+        f"There is no published model {name!r}. {hint}{sizes if 'vitg' in name.lower() else ''}"
     )
 
 
@@ -174,66 +155,6 @@ _POOLER = {
 _EK100_HEADS = {"verb": 97, "noun": 300, "action": 3568}
 
 
-# -- results -------------------------------------------------------------------------------------
-
-
-def _accuracies(source: str, **values: float) -> tuple[Result, ...]:
-    return tuple(
-        Result(benchmark, "top-1 accuracy, %", value, source) for benchmark, value in values.items()
-    )
-
-
-def _ek100(source: str, *values: float) -> tuple[Result, ...]:
-    return tuple(
-        Result(f"EK100 {head}", "mean class recall@5, %", value, source)
-        for head, value in zip(_EK100_HEADS, values, strict=True)
-    )
-
-
-def _table_2(
-    average: float, ssv2: float, diving48: float, jester: float, k400: float, coin: float,
-    in1k: float, *, ek100: tuple[float, float, float],
-) -> tuple[Result, ...]:  # fmt: skip
-    """A row of the V-JEPA 2 paper."""
-    return (
-        Result("average of the six below", "top-1 accuracy, %", average, PAPER_2),
-        *_accuracies(
-            PAPER_2,
-            SSv2=ssv2, Diving48=diving48, Jester=jester, K400=k400, COIN=coin, IN1K=in1k,
-        ),
-        *_ek100(PAPER_2, *ek100),
-    )  # fmt: skip
-
-
-_DENSE = {
-    "NYUv2": "depth RMSE, lower is better",
-    "KITTI": "depth RMSE, lower is better",
-    "ADE20K": "mIoU, %",
-    "Cityscapes": "mIoU, %",
-    "VOC": "mIoU, %",
-    "DAVIS": "J&F, %",
-    "YouTube-VOS": "J&F, %",
-    "Ego4D STA": "mAP All",
-}
-
-
-def _dense(**values: float) -> tuple[Result, ...]:
-    """Dense tasks of the V-JEPA 2.1 paper, by the names in `_DENSE`."""
-    named = {
-        name.replace("_", " ").replace("YouTube ", "YouTube-"): v for name, v in values.items()
-    }
-    return tuple(Result(name, _DENSE[name], value, PAPER_2_1) for name, value in named.items())
-
-
-def _robot(**success: float) -> tuple[Result, ...]:
-    return tuple(
-        Result(
-            f"Franka arm, {task.replace('_', ' ')}", "success, %, mean of two labs", value, PAPER_2
-        )
-        for task, value in success.items()
-    )
-
-
 # -- artefacts -----------------------------------------------------------------------------------
 
 
@@ -248,7 +169,6 @@ def _model(
     key: str,
     hub_name: str | None,
     counts: tuple[tuple[int, int], tuple[int, int]],
-    results: tuple[Result, ...],
 ) -> Preset:
     """A model; `counts` are parameters and tensors of the encoder, then of the predictor."""
     (encoder, encoder_tensors), (predicted, predictor_tensors) = counts
@@ -265,7 +185,7 @@ def _model(
         licence=_GIANT_LICENCE if on_hub_as_apache else _CODE_LICENCE,
         num_parameters=MappingProxyType({"encoder": encoder, "predictor": predicted}),
         num_tensors=MappingProxyType({"encoder": encoder_tensors, "predictor": predictor_tensors}),
-        results=results,
+        results=RESULTS.get(name, ()),
     )
 
 
@@ -279,7 +199,6 @@ def _probe(
     frames: int,
     heads: Mapping[str, Any],
     count: tuple[int, int],
-    results: tuple[Result, ...],
 ) -> Preset:
     """A probe of the model `of`; `count` are its parameters and tensors."""
     config = {**MODELS[of].config, "frames_per_clip": frames, **_POOLER, **heads}
@@ -294,7 +213,7 @@ def _probe(
         licence=_CODE_LICENCE,
         num_parameters=MappingProxyType({"probe": count[0]}),
         num_tensors=MappingProxyType({"probe": count[1]}),
-        results=results,
+        results=RESULTS.get(name, ()),
         probe_of=of,
     )
 
@@ -305,76 +224,54 @@ MODELS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset 
         size="L", crop=256, predictor=_PREDICTOR_2,
         file="vitl.pt", key="target_encoder", hub_name="facebook/vjepa2-vitl-fpc64-256",
         counts=((303_885_312, 292), (22_086_016, 160)),
-        results=_table_2(86.0, 73.7, 89.0, 97.6, 85.1, 86.8, 83.5, ek100=(57.8, 53.8, 32.7)),
     ),
     _model(
         "vjepa2-vith", "V-JEPA 2 ViT-H, 256 px, 64 frames",
         size="H", crop=256, predictor=_PREDICTOR_2,
         file="vith.pt", key="target_encoder", hub_name="facebook/vjepa2-vith-fpc64-256",
         counts=((631_648_000, 388), (22_282_880, 160)),
-        results=_table_2(86.4, 74.0, 89.8, 97.7, 85.3, 87.9, 83.8, ek100=(59.2, 54.6, 36.5)),
     ),
     _model(
         "vjepa2-vitg", "V-JEPA 2 ViT-g, 256 px, 64 frames",
         size="g", crop=256, predictor=_PREDICTOR_2,
         file="vitg.pt", key="target_encoder", hub_name="facebook/vjepa2-vitg-fpc64-256",
         counts=((1_012_173_952, 484), (22_381_312, 160)),
-        results=_table_2(87.5, 75.3, 90.1, 97.7, 86.6, 90.7, 84.6, ek100=(61.2, 55.7, 38.0)),
     ),
     _model(
         "vjepa2-vitg-384", "V-JEPA 2 ViT-g, 384 px, 64 frames",
         size="g", crop=384, predictor=_PREDICTOR_2,
         file="vitg-384.pt", key="target_encoder", hub_name="facebook/vjepa2-vitg-fpc64-384",
         counts=((1_012_173_952, 484), (22_381_312, 160)),
-        results=_table_2(88.2, 77.3, 90.2, 97.8, 87.3, 91.1, 85.1, ek100=(63.6, 57.1, 39.7)),
     ),
     _model(
         "vjepa2-ac-vitg", "V-JEPA 2-AC: ViT-g, predictor conditioned on robot actions, 256 px",
         size="g", crop=256, predictor=_PREDICTOR_ACTION,
         file="vjepa2-ac-vitg.pt", key="encoder", hub_name=None,
         counts=((1_012_173_952, 484), (305_220_992, 300)),
-        results=_robot(
-            reach=100, grasp_cup=65, grasp_box=25, reach_with_cup=75, reach_with_box=75,
-            pick_and_place_cup=80, pick_and_place_box=65,
-        ),
     ),
     _model(
         "vjepa2.1-vitb-384", "V-JEPA 2.1 ViT-B distilled from ViT-G, 384 px, images and clips",
         size="B", crop=384, predictor=_PREDICTOR_DISTILLED,
         file="vjepa2_1_vitb_dist_vitG_384.pt", key="ema_encoder", hub_name=None,
         counts=((86_833_152, 158), (22_874_752, 162)),
-        results=(),
     ),
     _model(
         "vjepa2.1-vitl-384", "V-JEPA 2.1 ViT-L distilled from ViT-G, 384 px, images and clips",
         size="L", crop=384, predictor=_PREDICTOR_DISTILLED,
         file="vjepa2_1_vitl_dist_vitG_384.pt", key="ema_encoder", hub_name=None,
         counts=((304_680_960, 302), (22_973_056, 162)),
-        results=(*_accuracies(PAPER_2_1, SSv2=76.5), *_dense(ADE20K=46.7, KITTI=2.490, DAVIS=68.7)),
     ),
     _model(
         "vjepa2.1-vitg-384", "V-JEPA 2.1 ViT-g, 384 px, images and clips",
         size="g", crop=384, predictor=_PREDICTOR_2_1,
         file="vjepa2_1_vitg_384.pt", key="target_encoder", hub_name=None,
         counts=((1_013_267_968, 494), (55_400_704, 308)),
-        results=(
-            *_accuracies(PAPER_2_1, SSv2=76.9, Diving48=89.0, K400=87.0, IN1K=84.8),
-            *_ek100(PAPER_2_1, 63.6, 56.2, 38.4),
-            *_dense(NYUv2=0.350, KITTI=2.601, ADE20K=47.8, Cityscapes=71.8, VOC=84.7, DAVIS=68.1,
-                    YouTube_VOS=72.3, Ego4D_STA=6.75),
-        ),
     ),
     _model(
         "vjepa2.1-vitG-384", "V-JEPA 2.1 ViT-G, 384 px, images and clips",
         size="G", crop=384, predictor=_PREDICTOR_2_1,
         file="vjepa2_1_vitG_384.pt", key="target_encoder", hub_name=None,
         counts=((1_845_216_768, 590), (59_433_472, 308)),
-        results=(
-            *_accuracies(PAPER_2_1, SSv2=77.7, Diving48=89.2, K400=87.7, IN1K=85.5),
-            *_ek100(PAPER_2_1, 64.3, 59.9, 40.8),
-            *_dense(NYUv2=0.307, KITTI=2.461, ADE20K=47.9, Cityscapes=73.5, VOC=85.0, DAVIS=69.0,
-                    YouTube_VOS=72.7, Ego4D_STA=7.71),
-        ),
     ),
 )})  # fmt: skip
 """Encoders with their predictors, by name."""
@@ -384,40 +281,40 @@ PROBES: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset 
         "vjepa2-vitl-ssv2", "174 actions of Something-Something v2; 16 frames, every 4th",
         of="vjepa2-vitl", file="evals/ssv2-vitl-16x2x3.pt",
         hub_name="facebook/vjepa2-vitl-fpc16-256-ssv2", frames=16, heads={"num_labels": 174},
-        count=(49_514_670, 51), results=_accuracies(UPSTREAM, SSv2=73.7),
+        count=(49_514_670, 51),
     ),
     _probe(
         "vjepa2-vitg-384-ssv2", "174 actions of Something-Something v2; 64 frames, every 2nd",
         of="vjepa2-vitg-384", file="evals/ssv2-vitg-384-64x2x3.pt",
         hub_name="facebook/vjepa2-vitg-fpc64-384-ssv2", frames=64, heads={"num_labels": 174},
-        count=(93_494_190, 51), results=_accuracies(UPSTREAM, SSv2=77.3),
+        count=(93_494_190, 51),
     ),
     _probe(
         "vjepa2-vitl-diving48", "48 dives of Diving48; 32 frames, every 2nd; reads four levels",
         of="vjepa2-vitl", file="evals/diving48-vitl-256.pt",
         hub_name="facebook/vjepa2-vitl-fpc32-256-diving48", frames=32,
         heads={"num_labels": 48, "pooler_levels": [17, 19, 21, 23]},
-        count=(49_385_520, 51), results=_accuracies(UPSTREAM, Diving48=89.0),
+        count=(49_385_520, 51),
     ),
     _probe(
         "vjepa2-vitg-384-diving48", "48 dives of Diving48; 32 frames, every 2nd; reads four levels",
         of="vjepa2-vitg-384", file="evals/diving48-vitg-384-32x4x3.pt",
         hub_name="facebook/vjepa2-vitg-fpc32-384-diving48", frames=32,
         heads={"num_labels": 48, "pooler_levels": [24, 29, 34, 39]},
-        count=(93_316_656, 51), results=_accuracies(UPSTREAM, Diving48=90.2),
+        count=(93_316_656, 51),
     ),
     _probe(
         "vjepa2-vitl-ek100", "EPIC-KITCHENS-100: verb, noun, action 1 s ahead; 32 frames at 8 fps",
         of="vjepa2-vitl", file="evals/ek100-vitl-256.pt",
         hub_name=None, frames=32, heads={"head_sizes": _EK100_HEADS},
-        count=(53_402_493, 55), results=_ek100(PAPER_2, 57.8, 53.8, 32.7),
+        count=(53_402_493, 55),
     ),
     _probe(
         "vjepa2-vitg-384-ek100",
         "EPIC-KITCHENS-100: verb, noun, action 1 s ahead; 32 frames at 8 fps",
         of="vjepa2-vitg-384", file="evals/ek100-vitg-384.pt",
         hub_name=None, frames=32, heads={"head_sizes": _EK100_HEADS},
-        count=(98_838_525, 55), results=_ek100(PAPER_2, 63.6, 57.1, 39.7),
+        count=(98_838_525, 55),
     ),
 )})  # fmt: skip
 """Attentive probes, by name."""
