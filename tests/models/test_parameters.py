@@ -50,5 +50,37 @@ def test_parameter_counts_of_the_released_models(name: str) -> None:
     assert model.num_parameters() == in_encoder + in_predictor
 
 
+SIZES_2_1 = {
+    # width, blocks, heads, ratio, predictor depth, levels, teacher's width; counts; tensors
+    "vitb": ((768, 12, 12, 4.0, 12, 1, 1664), 86_833_152, 22_874_752, (158, 162)),
+    "vitl": ((1024, 24, 16, 4.0, 12, 1, 1664), 304_680_960, 22_973_056, (302, 162)),
+    "vitl from scratch": ((1024, 24, 16, 4.0, 24, 4, None), 304_680_960, 50_334_592, (302, 308)),
+    "vitg": ((1408, 40, 22, 48 / 11, 24, 4, None), 1_013_267_968, 55_400_704, (494, 308)),
+    "vitG": ((1664, 48, 26, 64 / 13, 24, 4, None), 1_845_216_768, 59_433_472, (590, 308)),
+}
+
+
+@pytest.mark.parametrize("name", list(SIZES_2_1))
+def test_parameter_counts_of_v_jepa_2_1(name: str) -> None:
+    (width, depth, heads, ratio, pred_depth, levels, teacher), *counts, tensors = SIZES_2_1[name]
+    config = VJEPA2Config(
+        model_type="vjepa2_1",
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        mlp_ratio=ratio,
+        pred_num_hidden_layers=pred_depth,
+        pred_num_levels=levels,
+        pred_output_size=teacher,
+        pred_num_mask_tokens=8,
+    )
+    with torch.device("meta"):
+        model = VJEPA2Model(config)
+    assert [count(model.encoder), count(model.predictor)] == counts
+    assert len(list(model.encoder.parameters())) == tensors[0] + 4 * depth
+    # The original keeps its mask tokens as 8 parameters, here they are one.
+    assert len(list(model.predictor.parameters())) == tensors[1] + 4 * pred_depth - 7
+
+
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())

@@ -119,6 +119,33 @@ def test_interleaved_is_a_rotation() -> None:
     assert score_at(0, 7, "interleaved") != pytest.approx(score_at(0, 8, "interleaved"))
 
 
+@pytest.mark.parametrize(
+    ("grid", "rows", "columns"),
+    [
+        # n positions spread from 0 to 15; time stays as it is.
+        (TokenGrid(2, 4, 6), [0, 5, 10, 15], [0, 3, 6, 9, 12, 15]),
+        (TokenGrid(2, 16, 2), list(range(16)), [0, 15]),
+        (TokenGrid(3, 1, 31), [0], [0.5 * k for k in range(31)]),  # one row: no division by zero
+    ],
+)
+def test_positions_mapped_onto_a_reference_grid(
+    grid: TokenGrid, rows: list[float], columns: list[float]
+) -> None:
+    ids = torch.arange(grid.num_tokens)[None]
+    tables = rotary_tables(
+        ids,
+        grid,
+        head_dim=6,  # one frequency, 1, for each axis: the angle is the position
+        layout="interleaved",
+        reference_side=16,
+        dtype=torch.float64,
+    )
+    wanted = [(t, r, c) for t in range(grid.t) for r in rows for c in columns]
+    for axis in range(3):
+        got = tables.cos[0, :, 0, 2 * axis].tolist()
+        assert got == pytest.approx([math.cos(p[axis]) for p in wanted], abs=1e-12)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_channels_after_the_three_axes_stay_as_they_are(layout: RotaryLayout) -> None:
     x = torch.randn(2, GRID.num_tokens, 3, 32)
