@@ -58,6 +58,12 @@ def assert_same(got: Any, wanted: Any, *, tolerance: float = 1e-5) -> None:
         assert relative_error(one, other) <= tolerance
 
 
+def newer(**changes: Any) -> VJEPA2Model:
+    """V-JEPA 2.1 with two levels."""
+    levels = {"model_type": "vjepa2_1", "num_hidden_layers": 2, "hierarchical_layers": [0, 1]}
+    return base(**levels, **changes)
+
+
 CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "default with predictor": (base, {}),
     "eager attention": (lambda: base(attn_implementation="eager"), {}),
@@ -70,6 +76,9 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "tuples": (base, {"return_dict": False, "output_hidden_states": True}),
     "encoder": (lambda: base().encoder, {}),
     "encoder with keep_ids": (lambda: base().encoder, {"keep_ids": MASKS["target_mask"][0]}),
+    "V-JEPA 2.1": (newer, MASKS),
+    "V-JEPA 2.1, distilled": (lambda: newer(pred_num_levels=1, pred_output_size=40), {}),
+    "V-JEPA 2.1, levels": (lambda: newer().encoder, {"output_levels": [0]}),
     "classifier": (classifier, {}),
     "classifier with labels": (classifier, {"labels": torch.tensor([0, 4])}),
     "many labels": (classifier, {"labels": torch.ones(2, 5)}),
@@ -100,6 +109,15 @@ def test_other_sizes_of_the_same_model() -> None:
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     for sizes in ({}, {"frames": 6}, {"batch": 3, "height": 16, "width": 48}, {"frames": 1}):
         x = clip(model.config, **sizes)
+        with torch.no_grad():
+            assert_same(compiled(x), model(x))
+
+
+def test_clips_and_images_of_v_jepa_2_1() -> None:
+    model = newer().encoder
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    for frames in (4, 1):
+        x = clip(model.config, frames=frames)
         with torch.no_grad():
             assert_same(compiled(x), model(x))
 
@@ -168,13 +186,14 @@ def test_generated_code() -> None:
 # -- export ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["default", "masks", "classifier", "encoder"])
+@pytest.mark.parametrize("name", ["default", "masks", "classifier", "encoder", "newer"])
 def test_export(name: str) -> None:
     make, options = {
         "default": (base, {}),
         "masks": (base, MASKS),
         "classifier": (classifier, {}),
         "encoder": (lambda: base().encoder, {}),
+        "newer": (newer, MASKS),
     }[name]
     model: nn.Module = make()
     x = clip(model.config)
