@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vjepa2.errors import LabelError, check_option_names
+from vjepa2.errors import ConfigError, LabelError, check_option_names
 from vjepa2.models.checks import IGNORED_LABEL, check_class_labels
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of
@@ -19,21 +19,32 @@ from vjepa2.nn.pooler import AttentivePooler
 FORWARD_OPTIONS = ("labels", "output_hidden_states", "output_attentions", "return_dict")
 
 
+def make_pooler(config: VJEPA2Config, *, num_queries: int = 1) -> AttentivePooler:
+    """The pooler of a classifier or probe, without initialised weights."""
+    return AttentivePooler(
+        config.hidden_size,
+        config.pooler_heads,
+        num_layers=config.num_pooler_layers,
+        activation=config.hidden_act,
+        layer_norm_eps=float(config.pooler_eps),
+        dropout=float(config.attention_dropout),
+        num_queries=num_queries,
+    )
+
+
 class VJEPA2ForVideoClassification(PretrainedModel):
-    """Scores of clips for the classes in `config.id2label`."""
+    """Scores of clips for the classes in `config.id2label`.
+
+    The pooler reads the last block's tokens, or those of all `config.pooler_levels`, joined along
+    the tokens. With `config.model_type` "vjepa2_1" one frame [B, 1, C, H, W] is a still image.
+    """
 
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__(config)
+        _check_one_head(config)
         self.num_labels = config.num_labels
         self.vjepa2 = VJEPA2Model(config)
-        self.pooler = AttentivePooler(
-            config.hidden_size,
-            config.pooler_heads,
-            num_layers=config.num_pooler_layers,
-            activation=config.hidden_act,
-            layer_norm_eps=float(config.pooler_eps),
-            dropout=float(config.attention_dropout),
-        )
+        self.pooler = make_pooler(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         init_weights(self.pooler, std=float(config.initializer_range))
         init_weights(self.classifier, std=float(config.initializer_range))
@@ -77,11 +88,15 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         encoded = self.vjepa2(
             pixel_values_videos,
             skip_predictor=True,
+            output_levels=config.pooler_levels or (),
             output_hidden_states=levels,
             output_attentions=weights,
             return_dict=True,
         )
-        pooled = self.pooler(encoded.last_hidden_state, attention_of(config))
+        tokens = encoded.last_hidden_state
+        if config.pooler_levels:
+            tokens = torch.cat(encoded.level_hidden_states, dim=1)
+        pooled = self.pooler(tokens, attention_of(config))
         logits = self.classifier(pooled)
         loss = None
         if labels is not None:
@@ -94,6 +109,21 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         )
         as_dict = config.return_dict if return_dict is None else return_dict
         return output if as_dict else output.to_tuple()
+
+
+def _check_one_head(config: VJEPA2Config) -> None:
+    if config.model_type == "vjepa2_ac":
+        raise ConfigError(
+            "VJEPA2ForVideoClassification is made of encoder, masked predictor and pooler; "
+            "model_type 'vjepa2_ac' has an action-conditioned predictor instead. Its encoder's "
+            "tokens go into a VJEPA2AttentiveProbe."
+        )
+    if config.head_sizes is not None:
+        raise ConfigError(
+            f"VJEPA2ForVideoClassification has one head, of num_labels={config.num_labels} "
+            f"classes; this configuration has head_sizes={config.head_sizes}. Use "
+            "VJEPA2AttentiveProbe on the tokens of a VJEPA2Model, or head_sizes=None."
+        )
 
 
 def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | None) -> Tensor:

@@ -156,6 +156,7 @@ class VJEPA2WithMaskedInputModelOutput(ModelOutput):
         masked_hidden_state: [B, K, D] those at the context ids.
         predictor_output: absent with `skip_predictor=True`.
         hidden_states, attentions: of the encoder, see `BaseModelOutput`.
+        level_hidden_states: one normed [B, N, D] per block in `output_levels`.
     """
 
     last_hidden_state: Tensor | None = None
@@ -163,6 +164,7 @@ class VJEPA2WithMaskedInputModelOutput(ModelOutput):
     predictor_output: VJEPA2WithMaskedInputPredictorOutput | None = None
     hidden_states: tuple[Tensor | None, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    level_hidden_states: tuple[Tensor, ...] | None = None
 
 
 @dataclasses.dataclass

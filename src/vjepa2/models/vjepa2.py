@@ -1,5 +1,6 @@
 """`VJEPA2Model`: encoder and predictor behind the interface of the Hugging Face port."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ FORWARD_OPTIONS = (
     "target_mask",
     "skip_predictor",
     "mask_index",
+    "output_levels",
     "output_hidden_states",
     "output_attentions",
     "return_dict",
@@ -65,6 +67,7 @@ class VJEPA2Model(PretrainedModel):
         skip_predictor: bool = False,
         *,
         mask_index: int = 1,
+        output_levels: Sequence[int] = (),
         output_hidden_states: HiddenLevels = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
@@ -79,6 +82,8 @@ class VJEPA2Model(PretrainedModel):
                 list belongs to mask j of the other; the results are joined on the batch axis.
             skip_predictor: only encode.
             mask_index: see `VJEPA2Predictor.predict`; 1 equals the port, 0 is the trained token.
+            output_levels: encoder blocks whose tokens to return normed, as
+                `level_hidden_states`; see `VJEPA2Encoder.forward`.
             output_hidden_states, output_attentions: see `VJEPA2Encoder.forward`; they fill the
                 fields of the encoder and of `predictor_output` (of listed levels those that the
                 predictor has). Default: the configuration's.
@@ -87,7 +92,7 @@ class VJEPA2Model(PretrainedModel):
         Raises:
             ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
             MaskError: masks are not lists of [B, n] ids inside the clip.
-            InputError: a level in `output_hidden_states` does not exist.
+            InputError: a level in `output_hidden_states` or `output_levels` does not exist.
             UnknownOptionError: an argument does not exist.
         """
         check_option_names("VJEPA2Model.forward", unknown, FORWARD_OPTIONS)
@@ -108,18 +113,20 @@ class VJEPA2Model(PretrainedModel):
         num_masks = check_mask_pairs(context, target)
 
         predictor_levels = () if skip_predictor else config.predictor_levels
+        needed_levels = tuple(dict.fromkeys((*predictor_levels, *output_levels)))
         encoded = self.encoder(
             pixel_values_videos,
-            output_levels=predictor_levels,
+            output_levels=needed_levels,
             output_hidden_states=levels,
             output_attentions=weights,
         )
         tokens = encoded.last_hidden_state
+        normed = dict(zip(needed_levels, encoded.level_hidden_states or (), strict=True))
         predictor_output = None
         if not skip_predictor:
             seen = tokens
             if predictor_levels:
-                seen = torch.cat(encoded.level_hidden_states, dim=-1)
+                seen = torch.cat([normed[block] for block in predictor_levels], dim=-1)
             predicted = self.predictor(
                 seen,
                 context,
@@ -147,6 +154,7 @@ class VJEPA2Model(PretrainedModel):
             predictor_output=predictor_output,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
+            level_hidden_states=tuple(normed[block] for block in output_levels) or None,
         )
         as_dict = config.return_dict if return_dict is None else return_dict
         return output if as_dict else output.to_tuple()

@@ -66,7 +66,11 @@ class PoolerCrossAttentionLayer(nn.Module):
 
 
 class AttentivePooler(nn.Module):
-    """Tokens of a clip to one vector."""
+    """Tokens of a clip to one vector, or to one per query where there are several.
+
+    Several queries share the self-attention blocks, which are nearly all of the cost, and never
+    see each other.
+    """
 
     def __init__(
         self,
@@ -77,10 +81,11 @@ class AttentivePooler(nn.Module):
         activation: str,
         layer_norm_eps: float,
         dropout: float,
+        num_queries: int = 1,
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        self.query_tokens = nn.Parameter(torch.empty(1, 1, dim))
+        self.query_tokens = nn.Parameter(torch.empty(1, num_queries, dim))
         self.self_attention_layers = nn.ModuleList(
             PoolerSelfAttentionLayer(
                 dim,
@@ -97,8 +102,8 @@ class AttentivePooler(nn.Module):
 
     def forward(
         self, tokens: Float[Tensor, "B N D"], implementation: AttentionImplementation = "sdpa"
-    ) -> Float[Tensor, "B D"]:
-        """Pool all N tokens."""
+    ) -> Float[Tensor, "B D"] | Float[Tensor, "B Q D"]:
+        """Pool all N tokens: [B, D] with one query, [B, Q, D] with several."""
         for layer in self.self_attention_layers:
             if self.gradient_checkpointing and self.training:
                 tokens = checkpoint(layer, tokens, implementation, use_reentrant=False)
@@ -106,4 +111,5 @@ class AttentivePooler(nn.Module):
                 tokens = layer(tokens, implementation)
         queries = self.query_tokens.expand(tokens.shape[0], -1, -1)
         pooled = self.cross_attention_layer(queries, tokens, implementation)
+        # Drops the axis of a single query only.
         return cast(Tensor, pooled.squeeze(1))
