@@ -31,15 +31,17 @@ def head_problem(name: str, head: bytes, *, size_bytes: int) -> str:
     """
     if not head:
         return "it is empty"
+    if name.endswith(".safetensors"):
+        header_bytes = int.from_bytes(head[:8], "little")
+        right = head[8:9] == b"{" and header_bytes <= min(_MAX_HEADER_BYTES, size_bytes - 8)
+        kind = "a safetensors file"
+    else:
+        right, kind = head.startswith((_ZIP, _PICKLE)), "a file written by torch"
+    if right:
+        return ""
     if head.lstrip()[:1] == b"<":
         return "it is a web page, no checkpoint"
-    if name.endswith(".safetensors"):
-        header = int.from_bytes(head[:8], "little")
-        if len(head) < HEAD_BYTES or head[8:9] != b"{" or not _header_fits(header, size_bytes):
-            return f"it begins with {head!r}, not like a safetensors file"
-    elif not head.startswith((_ZIP, _PICKLE)):
-        return f"it begins with {head!r}, not like a file written by torch"
-    return ""
+    return f"it begins with {head!r}, not like {kind}"
 
 
 def file_problem(path: Path, *, name: str) -> str:
@@ -61,10 +63,6 @@ def file_problem(path: Path, *, name: str) -> str:
         else:
             whole = not head.startswith(_ZIP) or zipfile.is_zipfile(file)
     return "" if whole else f"it is cut off or damaged ({size_bytes} bytes)"
-
-
-def _header_fits(header_bytes: int, size_bytes: int) -> bool:
-    return header_bytes <= min(_MAX_HEADER_BYTES, size_bytes - 8)
 
 
 def _ends_where_its_header_says(file: BinaryIO, *, size_bytes: int) -> bool:
