@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from vjepa2.models.classification import VJEPA2ForVideoClassification
     from vjepa2.models.configuration import VJEPA2Config
+    from vjepa2.models.probe import VJEPA2AttentiveProbe
     from vjepa2.models.vjepa2 import VJEPA2Model
     from vjepa2.video.frames import Frames
     from vjepa2.video.processor import VJEPA2VideoProcessor
@@ -35,6 +36,7 @@ _LOCATIONS = {
     "AutoProcessor": "vjepa2.models.auto",
     "AutoVideoProcessor": "vjepa2.models.auto",
     "Frames": "vjepa2.video.frames",
+    "VJEPA2AttentiveProbe": "vjepa2.models.probe",
     "VJEPA2Config": "vjepa2.models.configuration",
     "VJEPA2ForVideoClassification": "vjepa2.models.classification",
     "VJEPA2Model": "vjepa2.models.vjepa2",
@@ -52,6 +54,7 @@ __all__ = [
     "AutoProcessor",
     "AutoVideoProcessor",
     "Frames",
+    "VJEPA2AttentiveProbe",
     "VJEPA2Config",
     "VJEPA2ForVideoClassification",
     "VJEPA2Model",

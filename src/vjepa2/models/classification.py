@@ -1,12 +1,12 @@
 """`VJEPA2ForVideoClassification`: encoder, attentive pooler, linear head (arXiv:2506.09985, 4)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vjepa2.errors import ConfigError, LabelError, check_option_names
+from vjepa2.errors import ConfigError, LabelError, check_kind, check_option_names
 from vjepa2.models.checks import IGNORED_LABEL, check_class_labels
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of
@@ -15,6 +15,10 @@ from vjepa2.models.pretrained import PretrainedModel
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.nn.init import init_weights
 from vjepa2.nn.pooler import AttentivePooler
+from vjepa2.weights.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from vjepa2.models.probe import VJEPA2AttentiveProbe
 
 FORWARD_OPTIONS = ("labels", "output_hidden_states", "output_attentions", "return_dict")
 
@@ -48,6 +52,29 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         init_weights(self.pooler, std=float(config.initializer_range))
         init_weights(self.classifier, std=float(config.initializer_range))
+
+    @classmethod
+    def from_parts(cls, model: VJEPA2Model, probe: "VJEPA2AttentiveProbe") -> Self:
+        """Put a probe on the encoder it was trained on.
+
+        The parts themselves become those of the classifier: nothing is copied, so a change of
+        either is a change of the classifier, and one encoder can carry several probes. Their
+        configurations stay as they are; the classifier has one of its own.
+
+        Raises:
+            ConfigError: they do not belong together, or the probe has several heads.
+        """
+        # Not at the top: the probe uses the loss of this module.
+        from vjepa2.models.probe import joined_config
+
+        check_kind("model", model, VJEPA2Model, words="a VJEPA2Model")
+        config = joined_config(model, probe)
+        with Skeleton():
+            joined = cls(config)
+        assert probe.classifier is not None
+        joined.vjepa2, joined.pooler, joined.classifier = model, probe.pooler, probe.classifier
+        joined.training = model.training
+        return joined
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""

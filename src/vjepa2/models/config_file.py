@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from vjepa2.errors import CheckpointFormatError, ConfigError
 from vjepa2.files import atomic_path
@@ -20,6 +20,7 @@ CONFIG_NAME = "config.json"
 class ConfigFile(abc.ABC):
     """Reads and writes `config.json`; a subclass knows the fields."""
 
+    ordered_fields: ClassVar[tuple[str, ...]] = ()
     name_or_path: str
 
     @classmethod
@@ -92,8 +93,15 @@ class ConfigFile(abc.ABC):
             raise ConfigError(f"{path}: {error}") from error
 
     def to_json_string(self) -> str:
-        """Text of `config.json`: sorted keys, two spaces, a newline at the end."""
-        return json.dumps(self.to_diff_dict(), indent=2, sort_keys=True) + "\n"
+        """Text of `config.json`: sorted keys, two spaces, a newline at the end.
+
+        Only what `ordered_fields` hold is in the order given.
+        """
+        values = {
+            key: value if key in self.ordered_fields else _sorted(value)
+            for key, value in sorted(self.to_diff_dict().items())
+        }
+        return json.dumps(values, indent=2) + "\n"
 
     def to_json_file(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json_string()` to `path`, atomically."""
@@ -109,3 +117,9 @@ class ConfigFile(abc.ABC):
         """
         self.validate()
         self.to_json_file(Path(folder) / CONFIG_NAME)
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(item) for key, item in sorted(value.items())}
+    return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value

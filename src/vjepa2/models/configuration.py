@@ -120,6 +120,8 @@ class VJEPA2Config(_Fields):
     # Read by generic code written for the Hugging Face port; no other value makes sense here.
     is_encoder_decoder: ClassVar[bool] = False
     chunk_size_feed_forward: ClassVar[int] = 0
+    # Which query of the pooler belongs to which head.
+    ordered_fields: ClassVar[tuple[str, ...]] = ("head_sizes",)
 
     model_type: str = "vjepa2"
 
@@ -392,7 +394,11 @@ class VJEPA2Config(_Fields):
         return iter(vars(self))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, VJEPA2Config) and self.to_dict() == other.to_dict()
+        return (
+            isinstance(other, VJEPA2Config)
+            and self.to_dict() == other.to_dict()
+            and list(self.head_sizes or ()) == list(other.head_sizes or ())
+        )
 
     __hash__ = None  # type: ignore[assignment]  # fields may change
 

@@ -90,7 +90,10 @@ class Network(nn.Module):
             ConfigError: another name; the message lists what is available.
         """
         check_choice("attn_implementation", name, ATTENTION_IMPLEMENTATIONS)
-        self.config._attn_implementation = name
+        # A classifier made of parts has parts with a configuration of their own.
+        for part in self.modules():
+            if isinstance(part, Network):
+                part.config._attn_implementation = name
 
     def activation_checkpointing_enable(
         self,
