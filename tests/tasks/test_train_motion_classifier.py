@@ -83,12 +83,6 @@ def test_labels_and_options_are_checked_before_minutes_are_spent(tmp_path: Path)
         TINY.override(["step=3"])
 
 
-def test_old_pytorch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ConfigError, match=r"PyTorch 2.9 or newer, this is .*pip install"):
-        train_motion_classifier(TINY, tmp_path, quiet=True)
-
-
 def test_a_short_run_learns_where_the_camera_pans(tmp_path: Path) -> None:
     """Four directions, chance 25 %; fresh clips that the run has not seen."""
     config = TINY.override(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vjepa2.errors import CheckpointFormatError, ConfigError
+from vjepa2.errors import CheckpointFormatError
 from vjepa2.files import atomic_path
 from vjepa2.models.classification import VJEPA2ForVideoClassification, classification_loss
 from vjepa2.models.configuration import VJEPA2Config
@@ -26,6 +26,7 @@ from vjepa2.progress import track
 from vjepa2.strict_config import StrictConfig
 from vjepa2.tasks.motion_clips import ClipPool, LabelChanges, MotionClips, normalised
 from vjepa2.tasks.motion_filters import start_with_space_time_filters
+from vjepa2.tasks.motion_optimizer import Muon
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.synthetic import MOTION_LABELS
 
@@ -143,15 +144,10 @@ class MotionTrainer:
         pool: clips to learn from.
 
     Raises:
-        ConfigError: labels are not closed under the changes, or PyTorch is older than 2.9.
+        ConfigError: labels are not closed under the changes.
     """
 
     def __init__(self, config: MotionClassifierConfig, pool: ClipPool) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(
-                f"Training uses torch.optim.Muon of PyTorch 2.9 or newer, this is "
-                f"{torch.__version__}. Upgrade with: pip install 'torch>=2.9'"
-            )
         self.config, self.pool = config, pool
         self.changes = LabelChanges(config.labels)
         self.step = 0
@@ -301,7 +297,7 @@ def _optimizers(
         ],
         betas=(0.9, 0.98),
     )
-    muon = torch.optim.Muon(hidden, weight_decay=0.005, momentum=0.9, adjust_lr_fn="original")
+    muon = Muon(hidden, weight_decay=0.005, momentum=0.9)
     for optimizer, peak in ((adam, config.other_lr), (muon, config.matrix_lr)):
         for group in optimizer.param_groups:
             group["peak_lr"] = peak
