@@ -10,9 +10,11 @@ from vjepa2.nn.pooler import AttentivePooler
 DIM = 24
 
 
-def make_pooler(*, heads: int = 2, layers: int = 2, eps: float = 1e-2) -> AttentivePooler:
+def make_pooler(
+    *, heads: int = 2, layers: int = 2, eps: float = 1e-2, **options: int
+) -> AttentivePooler:
     pooler = AttentivePooler(
-        DIM, heads, num_layers=layers, activation="gelu", layer_norm_eps=eps, dropout=0.0
+        DIM, heads, num_layers=layers, activation="gelu", layer_norm_eps=eps, dropout=0.0, **options
     )
     return randomise(pooler.double()).eval()
 
@@ -49,13 +51,16 @@ def attention(x: Tensor, y: Tensor, layer: nn.Module, heads: int) -> Tensor:
     return out
 
 
-def slow_pooler(pooler: AttentivePooler, x: Tensor, *, heads: int, eps: float) -> Tensor:
+def slow_pooler(
+    pooler: AttentivePooler, x: Tensor, *, heads: int, eps: float, number: int = 0
+) -> Tensor:
+    """The query of that number alone: the others make no difference to it."""
     for layer in pooler.self_attention_layers:
         normed = norm(x, layer.layer_norm1, eps)
         x = x + linear(attention(normed, normed, layer.self_attn, heads), layer.self_attn.out_proj)
         x = x + perceptron(norm(x, layer.layer_norm2, eps), layer.mlp)
     cross = pooler.cross_attention_layer
-    query = pooler.query_tokens.expand(len(x), 1, DIM)
+    query = pooler.query_tokens[:, number : number + 1].expand(len(x), 1, DIM)
     # The norm acts on the tokens, not on the query, and nothing is projected afterwards.
     query = query + attention(query, norm(x, cross.layer_norm1, eps), cross.cross_attn, heads)
     return (query + perceptron(norm(query, cross.layer_norm2, eps), cross.mlp))[:, 0]
@@ -75,6 +80,19 @@ def test_equals_the_formulas(
     assert got.shape == (2, DIM)
     torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-11)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize(("heads", "layers"), [(2, 2), (4, 0)])
+def test_several_queries(implementation: str, heads: int, layers: int) -> None:
+    """One vector per query, in the order of the queries: verb, noun, action."""
+    pooler, x = make_pooler(heads=heads, layers=layers, num_queries=3), tokens()
+    assert pooler.query_tokens.shape == (1, 3, DIM)
+    got = pooler(x, implementation)
+    assert got.shape == (2, 3, DIM)
+    for number in range(3):
+        wanted = slow_pooler(pooler, x, heads=heads, eps=1e-2, number=number)
+        torch.testing.assert_close(got[:, number], wanted, rtol=1e-11, atol=1e-11)
 
 
 def test_heads_and_eps_matter() -> None:
