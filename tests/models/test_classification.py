@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tiny_models import clip, model_names, randomise, relative_error, tiny_config
-from vjepa2.errors import InputError, LabelError, ShapeError, UnknownOptionError
+from vjepa2.errors import ConfigError, InputError, LabelError, ShapeError, UnknownOptionError
 from vjepa2.models.classification import VJEPA2ForVideoClassification, classification_loss
 from vjepa2.models.outputs import ImageClassifierOutput
 from vjepa2.nn.pooler import AttentivePooler
@@ -62,6 +62,75 @@ def test_heads_and_eps_of_the_pooler(changes: dict[str, Any], heads: int, eps: f
     tokens = torch.randn(2, 7, 32, dtype=torch.float64)
     torch.testing.assert_close(model.pooler(tokens), other(tokens), rtol=1e-12, atol=1e-12)
     assert model.vjepa2.encoder.layernorm.eps == changes.get("layer_norm_eps", 1e-6)
+
+
+def normed(x: Tensor, layer: nn.LayerNorm) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    scale = (centred.square().mean(-1, keepdim=True) + layer.eps).sqrt()
+    return centred / scale * layer.weight + layer.bias
+
+
+LEVELS_2_1 = {"model_type": "vjepa2_1", "num_hidden_layers": 3, "hierarchical_layers": [0, 2]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "levels"),
+    [
+        ({"num_hidden_layers": 3}, [0, 2]),
+        ({"num_hidden_layers": 3}, [1]),
+        (LEVELS_2_1, [0, 2]),
+        (LEVELS_2_1, [0]),
+        (LEVELS_2_1, None),
+    ],
+)
+@pytest.mark.parametrize("sizes", [{}, {"frames": 1}, {"frames": 6, "height": 16, "width": 48}])
+def test_levels_are_joined_along_the_tokens(
+    changes: dict[str, Any], levels: list[int] | None, sizes: dict[str, int]
+) -> None:
+    """V-JEPA 2 has one norm for all blocks, V-JEPA 2.1 one for each of its levels."""
+    model = make_model(pooler_levels=levels, **changes)
+    x = pixels(model, **sizes)
+    encoder = model.vjepa2.encoder
+    states = encoder(x, output_hidden_states=True).hidden_states
+    tokens = []
+    for block in levels or [2]:
+        norm = encoder.layernorm
+        if norm is None:
+            norm = encoder.layernorms[model.config.hierarchical_layers.index(block)]
+        tokens.append(normed(states[block + 1], norm))
+    pooled = model.pooler(torch.cat(tokens, dim=1))
+    wanted = pooled @ model.classifier.weight.T + model.classifier.bias
+    out = model(x)
+    assert list(out) == ["logits"]
+    torch.testing.assert_close(out.logits, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_an_image_has_an_embedding_of_its_own_in_2_1() -> None:
+    model = make_model(**LEVELS_2_1)
+    image = pixels(model, frames=1)
+    before = model(image).logits
+    with torch.no_grad():
+        model.vjepa2.encoder.embeddings.patch_embeddings.proj.weight.zero_()
+    assert torch.equal(model(image).logits, before)
+
+
+@pytest.mark.parametrize("levels", [None, [0, 1]])
+def test_levels_leave_the_other_outputs_alone(levels: list[int] | None) -> None:
+    model = make_model(pooler_levels=levels)
+    x = pixels(model)
+    out = model(x, output_hidden_states=[1], output_attentions=True)
+    wanted = model.vjepa2.encoder(x, output_hidden_states=[1], output_attentions=True)
+    assert list(out) == ["logits", "hidden_states", "attentions"]
+    assert [state is None for state in out.hidden_states] == [True, False, True]
+    assert torch.equal(out.hidden_states[1], wanted.hidden_states[1])
+    assert len(out.attentions) == 2
+
+
+def test_configurations_of_other_models() -> None:
+    with pytest.raises(ConfigError, match="'vjepa2_ac' has an action-conditioned predictor inst.*"):
+        VJEPA2ForVideoClassification(tiny_config(model_type="vjepa2_ac"))
+    with pytest.raises(ConfigError, match=r"one head, of num_labels=5.*Use VJEPA2AttentiveProbe"):
+        VJEPA2ForVideoClassification(tiny_config(head_sizes={"verb": 3}))
 
 
 def test_dropout_of_pooler_and_encoder_are_separate() -> None:
@@ -317,8 +386,9 @@ def test_whole_numbers_in_the_configuration() -> None:
     assert torch.equal(whole.train()(x).logits, fractional.train()(x).logits)
 
 
-def test_hooks_on_the_base_model_take_part() -> None:
-    config = tiny_config()
+@pytest.mark.parametrize("levels", [None, [0, 1]])
+def test_hooks_on_the_base_model_take_part(levels: list[int] | None) -> None:
+    config = tiny_config(pooler_levels=levels)
     model = VJEPA2ForVideoClassification(config).eval()
     seen: list[str] = []
     model.vjepa2.register_forward_hook(lambda *_: seen.append("base"))
