@@ -1,16 +1,23 @@
 """Files with the names and shapes of the released ones, written down from their description.
 
 Nothing here comes from the package: names and shapes are spelled out a second time, so that a
-mistake in the package's tables shows. Every tensor repeats one random number (stride 0), so a file
-with the shapes of a 1.8 billion parameter network takes a few hundred kilobytes.
+mistake in the package's tables shows. The files are sparse: they have the size of the released ones
+(half of it, in bfloat16) but hold only a few values per tensor, so that a network of 1.8 billion
+parameters takes a few megabytes of disk.
 """
 
+import json
+import math
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.serialization import skip_data
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -190,23 +197,63 @@ def file_parts(tail: str) -> Parts:
     return {"classifiers": ("module.", shapes)}
 
 
-def filled(prefix: str, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
-    """One random number per tensor, repeated by a stride of 0."""
-    return {
-        prefix + name: torch.rand((), generator=generator).add(0.01).expand(shape)
-        for name, shape in shapes.items()
-    }
-
-
-def write_released(folder: Path, tail: str, *, seed: int = 0) -> Path:
-    """Write a file as it would be downloaded; returns its path."""
-    generator = torch.Generator().manual_seed(seed)
+def write_released(folder: Path, tail: str) -> Path:
+    """Write a file as it would be downloaded, sparse and in bfloat16; returns its path."""
     content: dict[str, Any] = {}
     for key, (prefix, shapes) in file_parts(tail).items():
-        tensors = filled(prefix, shapes, generator)
+        tensors = empty({prefix + name: shape for name, shape in shapes.items()})
         content[key] = [tensors] if key == "classifiers" else tensors
     content |= {"opt": None, "scaler": None, "epoch": 40, "batch_size": 24, "world_size": 128}
     path = folder / tail
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
+    with skip_data():
+        torch.save(content, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if "/data/" in entry.filename]
+    places = [(_data_start(path, entry), entry.file_size) for entry in entries]
+    _sprinkle(path, places)
     return path
+
+
+def write_safetensors(path: Path, shapes: Shapes) -> Path:
+    """The same as one `.safetensors` file under the names given."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    places = []
+    start = 0
+    for name, shape in shapes.items():
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, start + size]}
+        places.append((start, size))
+        start += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + start)
+    _sprinkle(path, [(8 + len(text) + first, size) for first, size in places])
+    return path
+
+
+def empty(shapes: Shapes) -> dict[str, Tensor]:
+    """Tensors whose memory is never touched, so that it is never there."""
+    return {name: torch.empty(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+
+
+def _data_start(path: Path, entry: zipfile.ZipInfo) -> int:
+    with path.open("rb") as file:
+        file.seek(entry.header_offset + 26)
+        name_length, extra_length = struct.unpack("<HH", file.read(4))
+    return entry.header_offset + 30 + int(name_length) + int(extra_length)
+
+
+def _sprinkle(path: Path, places: list[tuple[int, int]]) -> None:
+    """Random values at the beginning of every sixth of a tensor: halves and thirds have some."""
+    random = Random(path.name)
+    with path.open("r+b") as file:
+        for start, size in places:
+            for sixth in range(6):
+                value = torch.tensor([random.uniform(0.01, 1.0)], dtype=torch.bfloat16)
+                # Thirds and halves of a fused tensor begin at whole rows, so at whole sixths.
+                file.seek(start + (size // 2 * sixth // 6) * 2)
+                file.write(value.view(torch.uint8).numpy().tobytes())
