@@ -375,3 +375,34 @@ def test_printing_a_model_says_what_is_inside() -> None:
     text = re.sub(r"\s+", " ", repr(make_model()))
     for part in ("VJEPA2Encoder", "VJEPA2Predictor", "RotaryAttention", "(query): Linear"):
         assert part in text
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_levels_of_the_encoder(skip: bool) -> None:
+    model = make_model()
+    x = pixels(model)
+    plain, out = (model(x, skip_predictor=skip, output_levels=levels) for levels in ((), (0, 1)))
+    assert list(out) == [*plain, "level_hidden_states"]
+    for name in plain:
+        if isinstance(plain[name], Tensor):
+            assert torch.equal(out[name], plain[name])
+    wanted = model.encoder(x, output_levels=(0, 1)).level_hidden_states
+    for one, other in zip(out.level_hidden_states, wanted, strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(out.level_hidden_states[1], out.last_hidden_state)
+    assert type(model(x, output_levels=[1], return_dict=False)[-1]) is tuple
+    with pytest.raises(InputError, match="output_levels asks for block 2; .* 0 to 1"):
+        model(x, output_levels=[2])
+
+
+def test_levels_do_not_change_what_the_predictor_of_2_1_reads() -> None:
+    changes = {"model_type": "vjepa2_1", "num_hidden_layers": 3, "hierarchical_layers": [0, 1, 2]}
+    model = make_model(**changes)
+    x = pixels(model)
+    plain, out = model(x), model(x, output_levels=[2, 0])
+    assert torch.equal(out.predictor_output[0], plain.predictor_output[0])
+    assert torch.equal(out.predictor_output[1], plain.predictor_output[1])
+    wanted = model.encoder(x, output_levels=[2, 0]).level_hidden_states
+    assert len(out.level_hidden_states) == 2
+    for one, other in zip(out.level_hidden_states, wanted, strict=True):
+        assert torch.equal(one, other)
