@@ -1,6 +1,6 @@
 """`VJEPA2ForVideoClassification`: encoder, attentive pooler, linear head (arXiv:2506.09985, 4)."""
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,8 @@ class VJEPA2ForVideoClassification(PretrainedModel):
     The pooler reads the last block's tokens, or those of all `config.pooler_levels`, joined along
     the tokens. With `config.model_type` "vjepa2_1" one frame [B, 1, C, H, W] is a still image.
     """
+
+    _parts: ClassVar[tuple[str, ...]] = ("encoder", "predictor", "probe")
 
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__(config)

@@ -5,13 +5,14 @@ Hugging Face port (`transformers` 5.23). Every argument is explicit and unknown 
 """
 
 import copy
+import dataclasses
 import inspect
 import os
 import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 
@@ -20,8 +21,15 @@ from vjepa2.files import atomic_folder
 from vjepa2.models.config_file import CONFIG_NAME
 from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
 from vjepa2.models.network import Network
+from vjepa2.models.weights_file import (
+    FileChoice,
+    Opened,
+    open_file,
+    open_folder_with_probe,
+    weights_path,
+)
 from vjepa2.runtime import resolve_dtype
-from vjepa2.weights.hub import HubOptions, Source, open_source, upload_folder
+from vjepa2.weights.hub import HubOptions, open_source, upload_folder
 from vjepa2.weights.load import LoadPlan, LoadReport, load_into, stored_dtype
 from vjepa2.weights.mismatch import fold
 from vjepa2.weights.placement import Device, DeviceMap, choose_placement, dispatch
@@ -38,6 +46,8 @@ class PretrainedModel(Network):
     """
 
     load_report: LoadReport | None = None
+    _parts: ClassVar[tuple[str, ...]] = ("encoder", "predictor")
+    """What of an original checkpoint belongs to the model; "probe" for one with a head."""
 
     @classmethod
     def from_pretrained(
@@ -60,6 +70,9 @@ class PretrainedModel(Network):
         local_files_only: bool = False,
         subfolder: str = "",
         variant: str | None = None,
+        from_key: str | None = None,
+        probe: str | os.PathLike[str] | None = None,
+        head: int | None = None,
         **config_overrides: Any,
     ) -> Self:
         """Load a model completely, in evaluation mode, or raise.
@@ -69,7 +82,9 @@ class PretrainedModel(Network):
 
         Args:
             name_or_path: folder, or `owner/name` of a hub repository (cached, mirrors by
-                HF_ENDPOINT, offline by HF_HUB_OFFLINE=1).
+                HF_ENDPOINT, offline by HF_HUB_OFFLINE=1), or one weights file, such as an original
+                "vitl.pt". A file stands alone: its shapes tell the configuration (a config.json
+                beside it is not read), and its values are looked at.
             config: configuration to use in place of the stored one, or where to read it.
             dtype: element type of the parameters; None or "auto" keeps the stored one.
             torch_dtype: older name of `dtype`.
@@ -88,6 +103,10 @@ class PretrainedModel(Network):
             local_files_only: use only what was downloaded before.
             subfolder: folder inside the repository or folder.
             variant: infix of the weights file, such as "fp16".
+            from_key: sub-dictionary of an original file to take the encoder from; None for the
+                first there of "target_encoder", "ema_encoder", "encoder".
+            probe: original probe file whose pooler and classifier to use (classifiers only).
+            head: which of several probes in one file, counted from 0.
             config_overrides: fields of the configuration with another value (num_labels=5).
 
         Returns:
@@ -112,13 +131,28 @@ class PretrainedModel(Network):
             local_files_only=local_files_only,
             subfolder=subfolder,
         )
-        source = open_source(name_or_path, options=hub)
-        own = _read_config(cls.config_class, source, config).replaced(config_overrides)
-        own.name_or_path = os.fspath(name_or_path)
-        if attn_implementation is not None:
-            own.attn_implementation = attn_implementation
+        choice = FileChoice(from_key, probe, head)
+        cls._check_choice(choice)
+        path = weights_path(name_or_path)
         with collector_paused():
-            checkpoint = read_checkpoint(source, variant=variant)
+            if path is None:
+                opened = cls._open_folder(
+                    name_or_path, hub, config, config_overrides, choice=choice, variant=variant
+                )
+            else:
+                _refuse_folder_options(subfolder=subfolder, variant=variant)
+                opened = open_file(
+                    path,
+                    kind=cls.config_class,
+                    parts=cls._parts,
+                    config=None if config is None else _read_config(cls.config_class, config),
+                    overrides=config_overrides,
+                    choice=choice,
+                )
+            own, checkpoint, assumed = opened
+            own.name_or_path = os.fspath(name_or_path)
+            if attn_implementation is not None:
+                own.attn_implementation = attn_implementation
             own.dtype = _one_dtype(dtype, torch_dtype, own.dtype) or stored_dtype(checkpoint)
             model, report = cls._filled(
                 own,
@@ -129,15 +163,56 @@ class PretrainedModel(Network):
                 replace_mismatched=ignore_mismatched_sizes,
                 generator=generator,
             )
+            model.load_report = report = dataclasses.replace(report, assumed=assumed)
         if report.fresh:
             warnings.warn(
-                f"{len(report.fresh)} parameters of {cls.__name__} are not in {source.name} and "
-                f"were made fresh: {fold(report.fresh)}. Train the model before you use its "
-                "predictions.",
+                f"{len(report.fresh)} parameters of {cls.__name__} are not in "
+                f"{os.fspath(name_or_path)} and were made fresh: {fold(report.fresh)}. Train the "
+                "model before you use its predictions.",
                 stacklevel=2,
             )
         # The port's interface: one argument turns the result into a pair.
         return cast(Self, (model, report.as_loading_info())) if output_loading_info else model
+
+    @classmethod
+    def _check_choice(cls, choice: FileChoice) -> None:
+        if choice.probe is not None and {"encoder", "probe"} - set(cls._parts):
+            raise ConfigError(
+                f"probe= adds a pooler and classifier, which {cls.__name__} does not have beside "
+                "an encoder. Use VJEPA2ForVideoClassification, or VJEPA2AttentiveProbe for the "
+                "probe alone."
+            )
+        if choice.head is not None and choice.probe is None and "encoder" in cls._parts:
+            raise ConfigError("head= says which probe of the file probe=... to use; give both.")
+        if choice.from_key is not None and "encoder" not in cls._parts:
+            raise ConfigError(f"from_key= names an encoder; {cls.__name__} has none.")
+
+    @classmethod
+    def _open_folder(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        hub: HubOptions,
+        config: VJEPA2Config | str | os.PathLike[str] | None,
+        overrides: Mapping[str, Any],
+        *,
+        choice: FileChoice,
+        variant: str | None,
+    ) -> Opened:
+        """Weights and configuration of a folder or repository."""
+        if choice.from_key is not None:
+            raise ConfigError(
+                "from_key= names a sub-dictionary of one original file; "
+                f"{os.fspath(name_or_path)} is a folder or a repository."
+            )
+        source = open_source(name_or_path, options=hub)
+        if config is None:
+            stored = cls.config_class.from_json_file(source.require(CONFIG_NAME))
+        else:
+            stored = _read_config(cls.config_class, config)
+        checkpoint = read_checkpoint(source, variant=variant)
+        if choice.probe is not None:
+            return open_folder_with_probe(checkpoint, stored, overrides=overrides, choice=choice)
+        return Opened(stored.replaced(overrides), checkpoint, {})
 
     @classmethod
     def _filled(
@@ -167,6 +242,8 @@ class PretrainedModel(Network):
             dtype=config.dtype,
             place=placement.of,
             replace_mismatched=replace_mismatched,
+            # Those of a file on its own came a longer way than a folder's (docs/decisions.md).
+            look_at_values=checkpoint.origin is not None,
             make_fresh=lambda names: model.init_missing(names, generator=generator),
         )
         model.load_report = report = load_into(model, checkpoint, plan)
@@ -268,18 +345,18 @@ class PretrainedModel(Network):
 
 
 def _read_config(
-    kind: type[VJEPA2Config],
-    source: Source,
-    config: VJEPA2Config | str | os.PathLike[str] | None,
+    kind: type[VJEPA2Config], config: VJEPA2Config | str | os.PathLike[str]
 ) -> VJEPA2Config:
-    """The configuration given, or read from where it is said to be, or the stored one."""
+    """The configuration given, or read from where it is said to be."""
     if isinstance(config, VJEPA2Config):
         return config
-    if config is None:
-        return kind.from_json_file(source.require(CONFIG_NAME))
-    if Path(config).is_file():
-        return kind.from_json_file(config)
-    return kind.from_pretrained(config)
+    return kind.from_json_file(config) if Path(config).is_file() else kind.from_pretrained(config)
+
+
+def _refuse_folder_options(**options: str | None) -> None:
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name}={value!r} is for folders and repositories, not for a file.")
 
 
 def _one_dtype(

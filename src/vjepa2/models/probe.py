@@ -67,6 +67,7 @@ class VJEPA2AttentiveProbe(PretrainedModel):
     """
 
     main_input_name: ClassVar[str] = "tokens"
+    _parts: ClassVar[tuple[str, ...]] = ("probe",)
 
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__(config)

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.weights.mismatch import Differences, fold
-from vjepa2.weights.read import Checkpoint
+from vjepa2.weights.pages import FilePages
+from vjepa2.weights.read import Checkpoint, Origin
+from vjepa2.weights.values import check_values
 
-HEADS = ("pooler.", "classifier.")
+HEADS = ("pooler.", "classifier.", "classifiers.")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -38,6 +40,8 @@ class LoadReport:
         cast: parameter name to `"float32 -> float16"`.
         mismatched: (name, shape in the file, shape in the network) of replaced tensors.
         stored_names: parameter name to its name in the file.
+        from_key: sub-dictionary of an original file that the encoder was read from; "" otherwise.
+        assumed: configuration field to the reason for its value, which nothing in the file tells.
     """
 
     files: tuple[Path, ...] = ()
@@ -47,6 +51,8 @@ class LoadReport:
     cast: Mapping[str, str] = field(default_factory=dict)
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     stored_names: Mapping[str, str] = field(default_factory=dict, repr=False)
+    from_key: str = ""
+    assumed: Mapping[str, str] = field(default_factory=dict)
 
     def as_loading_info(self) -> dict[str, Any]:
         """The dictionary that `from_pretrained(output_loading_info=True)` of the port returns."""
@@ -60,9 +66,13 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [f"{self.loaded} tensors from {', '.join(path.name for path in self.files)}"]
+        if self.from_key:
+            parts.append(f"encoder from {self.from_key!r}")
         for word, names in (("dropped", self.dropped), ("fresh", self.fresh), ("cast", self.cast)):
             if names:
                 parts.append(f"{len(names)} {word}: {fold(names)}")
+        if self.assumed:
+            parts.append(f"assumed: {', '.join(self.assumed)}")
         return "; ".join(parts)
 
 
@@ -75,6 +85,7 @@ class LoadPlan:
         dtype: element type of the parameters; None keeps the stored ones.
         place: device of a parameter, by its name.
         replace_mismatched: make mis-shaped tensors fresh instead of refusing them.
+        look_at_values: refuse NaN, infinity and weights of zeros; reads the whole file.
         make_fresh: called with the names of parameters that need new values.
     """
 
@@ -83,6 +94,7 @@ class LoadPlan:
     dtype: torch.dtype | None = None
     place: Callable[[str], torch.device] = lambda name: torch.device("cpu")
     replace_mismatched: bool = False
+    look_at_values: bool = False
 
 
 def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> LoadReport:
@@ -99,6 +111,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Loa
     Raises:
         CheckpointMismatchError: tensors are missing, unexpected, mis-shaped or not of a floating
             type; the message names the likely cause.
+        CheckpointFormatError: values are NaN, infinite or zero throughout, see `LoadPlan`.
     """
     assert not list(network.buffers()), "buffers would stay on the meta device"
     needed = network.state_dict(keep_vars=True)
@@ -123,17 +136,31 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Loa
         where = ", ".join(str(path) for path in checkpoint.paths[:3])
         raise diff.error(network=type(network).__name__, where=where)
 
-    cast = _assign(network, {name: found.get(name) for name in needed}, fresh=fresh, plan=plan)
+    origin = checkpoint.origin or Origin()
+    pages = FilePages(checkpoint.paths)
+    stored_names = {
+        name: origin.names.get(stored_names[name], stored_names[name])
+        for name in needed
+        if name not in fresh
+    }
+    if plan.look_at_values:
+        values = {name: found[name] for name in stored_names}
+        where = ", ".join(str(path) for path in checkpoint.paths)
+        check_values(values, names=stored_names, where=where, pages=pages)
+    cast = _assign(
+        network, {name: found.get(name) for name in needed}, fresh=fresh, plan=plan, pages=pages
+    )
     return LoadReport(
         files=checkpoint.paths,
         loaded=len(needed) - len(fresh),
-        dropped=dropped,
+        dropped={**origin.dropped, **dropped},
         fresh=fresh,
         cast=cast,
         mismatched=tuple(
             (name, tuple(found[name].shape), tuple(needed[name].shape)) for name in diff.mismatched
         ),
-        stored_names={name: stored_names[name] for name in needed if name not in fresh},
+        stored_names=stored_names,
+        from_key=origin.from_key,
     )
 
 
@@ -181,7 +208,12 @@ def _same_kind(found: Tensor, needed: Tensor) -> bool:
 
 
 def _assign(
-    network: nn.Module, found: dict[str, Tensor | None], *, fresh: Mapping[str, str], plan: LoadPlan
+    network: nn.Module,
+    found: dict[str, Tensor | None],
+    *,
+    fresh: Mapping[str, str],
+    plan: LoadPlan,
+    pages: FilePages,
 ) -> dict[str, str]:
     """Put every tensor in place; returns the casts."""
     owners = dict(network.named_modules())
@@ -204,6 +236,8 @@ def _assign(
         if value.dtype != dtype:
             cast[name] = f"{_name(value.dtype)} -> {_name(dtype)}"
         placed = value.to(device=plan.place(name), dtype=dtype)
+        if placed is not value:
+            pages.give_back(value)
         owner._parameters[leaf] = nn.Parameter(placed, requires_grad=old.requires_grad)
     return cast
 

@@ -14,27 +14,53 @@ from vjepa2.errors import CheckpointMismatchError
 
 SHOWN_GROUPS = 6
 _LAYER = re.compile(r"^(?P<stack>.*\blayers?|.*_layers)\.(?P<index>\d+)\.")
+# Names of other networks and wrappers, the most telling first.
 _FOREIGN: dict[str, str] = {
     r"lora_[AB]\b|lora_embedding": (
         "the file holds LoRA adapters; merge them first (PEFT: merge_and_unload) and save again"
     ),
-    r"norms_block|(img|video)_mod_embed": (
-        "the file holds a V-JEPA 2.1 network, another architecture"
-    ),
-    r"^module\.backbone\.|\bblocks\.\d+\.": (
-        "the file uses the names of Meta's original training code; use the converted checkpoint"
-    ),
-    r"^module\.": (
-        "names start with 'module.': it was saved from a DistributedDataParallel wrapper; save "
-        "model.module instead"
+    r"^base_model\.model\.": (
+        "names start with 'base_model.model.': it was saved from a PEFT wrapper; save "
+        "merge_and_unload() instead"
     ),
     r"^_orig_mod\.": (
         "names start with '_orig_mod.': it was saved from a compiled wrapper; save the model "
         "before torch.compile"
     ),
-    r"^base_model\.model\.": (
-        "names start with 'base_model.model.': it was saved from a PEFT wrapper; save "
-        "merge_and_unload() instead"
+    r"^videomae\.|\battn\.[qv]_bias$|^encoder_to_decoder\.": (
+        "the file holds VideoMAE, another architecture"
+    ),
+    r"\bls[12]\.gamma$|layer_scale|register_tokens": (
+        "the file holds an image transformer with layer scale or registers, such as DINOv2"
+    ),
+    r"\bclass_token$|\bcls_token$|encoder_layer_\d+|\bconv_proj\.|^heads\.head\.": (
+        "the file holds an image transformer with a class token, as of torchvision or timm; V-JEPA "
+        "networks have none"
+    ),
+    r"^text_model\.|^visual\.|logit_scale": "the file holds a CLIP model, another architecture",
+    r"^(layer[1-4]|backbone\.layer[1-4])\.\d+\.(conv|bn)\d": "the file holds a ResNet",
+    r"action_(embeddings|encoder)\.": (
+        "the file holds a V-JEPA 2-AC network (model_type 'vjepa2_ac'), which predicts from "
+        "actions; use VJEPA2ActionModel"
+    ),
+    r"layernorms\.|\.modality\.|patch_embeddings_img|proj_context|norms_block|_mod_embed": (
+        "the file holds a V-JEPA 2.1 network, another architecture than the configuration's; use "
+        "model_type='vjepa2_1'"
+    ),
+    r"^module\.backbone\.|\bblocks\.\d+\.": (
+        "the file uses the names of Meta's original training code; give the path of the file itself"
+    ),
+    r"^module\.": (
+        "names start with 'module.': it was saved from a DistributedDataParallel wrapper; save "
+        "model.module instead"
+    ),
+}
+_WANTED: dict[str, str] = {
+    r"encoder\.layernorms\.|\.modality\.": (
+        "the configuration is of V-JEPA 2.1 (model_type 'vjepa2_1'), the file of V-JEPA 2"
+    ),
+    r"action_embeddings\.": (
+        "the configuration is of V-JEPA 2-AC (model_type 'vjepa2_ac'), the file of V-JEPA 2"
     ),
 }
 # Tensor whose shape alone decides one number of the configuration.
@@ -142,11 +168,24 @@ def _kind(tensor: Tensor) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _foreign(diff: Differences) -> str:
-    for pattern, text in _FOREIGN.items():
-        if any(re.search(pattern, name) for name in diff.unexpected):
+def foreign_cause(names: Iterable[str]) -> str:
+    """What the names of tensors say about a file that does not fit; "" when nothing."""
+    return _match(_FOREIGN, list(names), own=())
+
+
+def _match(causes: Mapping[str, str], names: Iterable[str], *, own: Iterable[str]) -> str:
+    """The first cause whose pattern is in `names` and is none of the other side's `own` names."""
+    for pattern, text in causes.items():
+        search = re.compile(pattern).search
+        if any(map(search, names)) and not any(map(search, own)):
             return text
     return ""
+
+
+def _foreign(diff: Differences) -> str:
+    return _match(_FOREIGN, diff.unexpected, own=diff.needed) or _match(
+        _WANTED, diff.missing, own=diff.found
+    )
 
 
 def _dtype(diff: Differences) -> str:
@@ -155,7 +194,7 @@ def _dtype(diff: Differences) -> str:
         if found.shape == diff.needed[name].shape:
             return (
                 f"the file stores {str(found.dtype).removeprefix('torch.')} values, so it was "
-                "quantised; weights must be float32, float16, bfloat16 or float64"
+                "quantised or converted; weights must be float32, float16, bfloat16 or float64"
             )
     return ""
 

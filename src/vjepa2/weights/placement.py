@@ -133,11 +133,12 @@ def dispatch(
     """
     accelerate = import_accelerate("a device_map over several devices")
     on_disk = "disk" in {str(device) for device in placement.devices.values()}
-    streamable = all(path.suffix == ".safetensors" for path in checkpoint.paths)
+    renamed = checkpoint.origin is not None and bool(checkpoint.origin.names)
+    streamable = not renamed and all(path.suffix == ".safetensors" for path in checkpoint.paths)
     if on_disk and not streamable and offload_folder is None:
         raise ConfigError(
             "device_map puts modules on 'disk', which needs offload_folder= because the weights "
-            "are a pickle. Or save them as safetensors first."
+            "are a pickle or have Meta's names. Or save them with save_pretrained first."
         )
     streamed = {
         name: str(parameter.dtype).removeprefix("torch.")
@@ -156,6 +157,7 @@ def dispatch(
             "dtype": dtype_name,
         }
         for name, dtype_name in streamed.items()
+        if streamable
     }
     accelerate.dispatch_model(
         network,

@@ -17,9 +17,10 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,11 +53,33 @@ _ORIGINAL_KEYS = {"encoder", "predictor", "target_encoder", "classifiers", "opt"
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where in an original training checkpoint tensors lay, and what became of the rest.
+
+    Attributes:
+        from_key: sub-dictionary of the encoder, such as "target_encoder"; "" in a file without.
+        names: our name to the name in the file.
+        dropped: name in the file to the reason why it is not needed.
+    """
+
+    from_key: str = ""
+    names: Mapping[str, str] = field(default_factory=dict, repr=False)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name, and the file each of them lies in."""
+    """Tensors by name, and the file each of them lies in.
+
+    Attributes:
+        tensors: by name.
+        files: name to its file.
+        origin: for tensors of a file that was renamed; None when names are those of the file.
+    """
 
     tensors: dict[str, Tensor]
     files: dict[str, Path]
+    origin: Origin | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -105,11 +128,16 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointFormatError(_damaged(path, error)) from error
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def read_content(path: Path) -> Any:
+    """What a `.pt`, `.pth`, `.tar` or `.bin` file holds: containers, numbers and mapped tensors.
+
+    Raises:
+        CheckpointFormatError, UnsafeCheckpointError: see `read_checkpoint`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on odd pickles; our error says it
-            content = torch.load(
+            return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except _READER_ERRORS as error:
@@ -122,6 +150,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
                 "would run code. Ask its author for a .safetensors file."
             ) from error
         raise CheckpointFormatError(_damaged(path, reason)) from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    content = read_content(path)
     if not isinstance(content, dict):
         raise CheckpointFormatError(
             f"{path} holds a {type(content).__name__}, not a dictionary of tensors by name."
@@ -130,7 +162,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if strangers or not all(isinstance(key, str) for key in content):
         hint = ""
         if _ORIGINAL_KEYS & set(strangers):
-            hint = " These are the parts of an original V-JEPA training checkpoint, another format."
+            hint = (
+                " These are the parts of an original V-JEPA training checkpoint: give this file's "
+                "own path in place of the folder."
+            )
         raise CheckpointFormatError(
             f"{path} must map names to tensors; these entries are something else: "
             f"{', '.join(strangers[:8])}.{hint}"
