@@ -1,4 +1,4 @@
-"""Every exception this package raises on purpose, and the helper that names the nearest option.
+"""Every exception this package raises on purpose, and checks of plain arguments that raise them.
 
     VJEPAError
     ├── ConfigError (ValueError)            an option or a configuration value is wrong
@@ -7,7 +7,8 @@
     │   ├── ShapeError                      rank, size or channel order
     │   ├── DtypeError (TypeError)          element type, NaN or infinity
     │   ├── MaskError                       context/target ids
-    │   └── LabelError                      class labels
+    │   ├── LabelError                      class labels
+    │   └── FrameIndexError (IndexError)    no frame of that number
     ├── VideoError (ValueError)             a video cannot be read
     │   ├── VideoNotFoundError (FileNotFoundError)
     │   ├── VideoAccessError (PermissionError)
@@ -29,6 +30,9 @@ Messages say what was got, what is allowed and what to do next.
 """
 
 import difflib
+import math
+import numbers
+import os
 from collections.abc import Iterable
 
 
@@ -62,6 +66,10 @@ class MaskError(InputError):
 
 class LabelError(InputError):
     """Labels are malformed or out of range."""
+
+
+class FrameIndexError(InputError, IndexError):
+    """A video or a batch of frames has no frame of that number."""
 
 
 class VideoError(VJEPAError, ValueError):
@@ -155,10 +163,29 @@ class MissingExtraError(VJEPAError, ImportError):
         )
 
 
+MAX_SHOWN_CHARACTERS = 60
+MAX_SHOWN_BITS = 128
+MAX_NAME_BYTES = 255  # of one part of a path, on every common file system
+
+
+def described(value: object) -> str:
+    """`'text' (str)`: the beginning of a value's text and its type, for messages."""
+    text = in_digits(value) if isinstance(value, int) else repr(value).partition("\n")[0]
+    if len(text) > MAX_SHOWN_CHARACTERS:
+        text = f"{text[:MAX_SHOWN_CHARACTERS]}..."
+    return f"{text} ({type(value).__name__})"
+
+
+def in_digits(value: int) -> str:
+    """The digits of a number; of an enormous one (Python refuses to print those) how many bits."""
+    enormous = value.bit_length() > MAX_SHOWN_BITS
+    return f"a number of {value.bit_length()} bits" if enormous else repr(value)
+
+
 def nearest_hint(name: str, allowed: Iterable[str]) -> str:
     """Return `Did you mean 'x'? Allowed: …` for a name that is not in `allowed`."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:MAX_NAME_BYTES], names, n=1, cutoff=0.5)
     guess = f"Did you mean {close[0]!r}? " if close else ""
     return f"{guess}Allowed: {', '.join(names)}."
 
@@ -166,13 +193,104 @@ def nearest_hint(name: str, allowed: Iterable[str]) -> str:
 def check_choice(what: str, got: object, allowed: Iterable[str]) -> None:
     """Raise `ConfigError` naming the nearest choice unless `got` is one of `allowed`."""
     names = list(allowed)
+    if not isinstance(got, str):
+        raise ConfigError(f"{what} must be text, got {described(got)}. {nearest_hint('', names)}")
     if got not in names:
-        raise ConfigError(f"{what} {got!r} does not exist. {nearest_hint(str(got), names)}")
+        raise ConfigError(
+            f"{what} {got[:MAX_NAME_BYTES]!r} does not exist. {nearest_hint(got, names)}"
+        )
 
 
-def check_option_names(what: str, got: Iterable[str], allowed: Iterable[str]) -> None:
+def check_option_names(what: str, got: Iterable[object], allowed: Iterable[str]) -> None:
     """Raise `UnknownOptionError` for the first name in `got` that is not in `allowed`."""
     names = set(allowed)
     for name in got:
         if name not in names:
-            raise UnknownOptionError(f"{what} has no option {name!r}. {nearest_hint(name, names)}")
+            raise UnknownOptionError(
+                f"{what} has no option {name!r}. {nearest_hint(str(name), names)}"
+            )
+
+
+def check_kind(
+    what: str,
+    got: object,
+    kinds: type | tuple[type, ...],
+    *,
+    words: str,
+    error: type[VJEPAError] = ConfigError,
+) -> None:
+    """Raise `error` unless `got` is of one of `kinds`, which `words` name for people."""
+    if not isinstance(got, kinds):
+        raise error(f"{what} must be {words}, got {described(got)}.")
+
+
+def check_flag(what: str, got: object) -> None:
+    """Raise `ConfigError` unless `got` is True or False."""
+    check_kind(what, got, bool, words="True or False")
+
+
+def checked_integer(
+    what: str,
+    got: object,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    error: type[VJEPAError] = ConfigError,
+) -> int:
+    """Return `got` as an int: Python's or NumPy's whole numbers; True and 3.0 are none.
+
+    Raises:
+        error: not a whole number, below `least` or above `most`.
+    """
+    if isinstance(got, bool) or not isinstance(got, numbers.Integral):
+        raise error(f"{what} must be an integer, got {described(got)}.")
+    value = int(got)
+    if least is not None and value < least:
+        raise error(f"{what} must be {least} or more, got {in_digits(value)}.")
+    if most is not None and value > most:
+        raise error(f"{what} must be {most} or less, got {in_digits(value)}.")
+    return value
+
+
+def checked_number(
+    what: str,
+    got: object,
+    *,
+    above: float | None = None,
+    most: float | None = None,
+    error: type[VJEPAError] = ConfigError,
+) -> float:
+    """Return `got` as a float: any real number that is finite; True and "3" are none.
+
+    Raises:
+        error: not a finite number, not above `above`, or more than `most`.
+    """
+    if isinstance(got, bool) or not isinstance(got, numbers.Real):
+        raise error(f"{what} must be a number, got {described(got)}.")
+    try:
+        value = float(got)
+    except OverflowError as problem:
+        raise error(f"{what} is too large a number: {described(got)}.") from problem
+    if not math.isfinite(value):
+        raise error(f"{what} must be a finite number, got {value}.")
+    if above is not None and not value > above:
+        raise error(f"{what} must be above {above:g}, got {value:g}.")
+    if most is not None and value > most:
+        raise error(f"{what} must be at most {most:g}, got {value:g}.")
+    return value
+
+
+def check_path(what: str, got: object, *, error: type[VJEPAError] = ConfigError) -> None:
+    """Raise `error` unless `got` is text or a path object that can name a file somewhere."""
+    text = os.fspath(got) if isinstance(got, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise error(f"{what} must be a path, text or pathlib.Path, got {described(got)}.")
+    try:
+        parts = os.fsencode(text).replace(b"\\", b"/").split(b"/")
+    except UnicodeEncodeError as problem:
+        raise error(f"{what} holds a character that no file name can hold: {text!a}.") from problem
+    if "\0" in text or any(len(part) > MAX_NAME_BYTES for part in parts):
+        raise error(
+            f"{what} cannot be a path: a name in it is longer than {MAX_NAME_BYTES} bytes or "
+            f"holds a null character: {described(text)}."
+        )

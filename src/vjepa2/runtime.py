@@ -5,7 +5,7 @@ Functions import torch inside, so that `vjepa2 --help` stays quick.
 
 from typing import TYPE_CHECKING
 
-from vjepa2.errors import ConfigError, nearest_hint
+from vjepa2.errors import ConfigError, check_kind, nearest_hint
 
 if TYPE_CHECKING:
     import torch
@@ -37,14 +37,16 @@ def resolve_device(device: "str | int | torch.device | None" = None) -> "torch.d
     """
     import torch
 
-    if device is None or device == "auto":
+    if device is None or (isinstance(device, str) and device == "auto"):
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if type(device) is not int:  # True is one for Python, but no device
+        check_kind("device", device, (str, torch.device), words="a device's name or number")
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"Device {device!r} cannot be used here: {reason} "

@@ -110,7 +110,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
         ("{", "is not a JSON file"),
         ("\x80", "is not a JSON file"),
         ("[1]", "holds list, expected an object"),
-        ('{"crop_size": -2}', r"crop_size=-2 is not a size in pixels"),
+        ('{"crop_size": -2}', r"crop_size=-2 \(int\) is not a size in pixels"),
     ):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(CheckpointFormatError, match=words) as caught:
@@ -127,14 +127,14 @@ def test_a_file_in_the_way_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"crop_size": 0}, "crop_size=0 is not a size in pixels"),
+        ({"crop_size": 0}, r"crop_size=0 \(int\) is not a size in pixels"),
         ({"size": {"longest_edge": 5}}, "is not a frame size"),
         ({"resample": 1}, "resample=1 is not available"),
         ({"image_mean": (1, 2)}, "needs 3 numbers, or 1 for all channels; 2 were given"),
         ({"image_std": (0, 1, 1)}, "must be above 0, pixels are divided by it"),
-        ({"rescale_factor": 0}, "greater than 0"),
-        ({"num_frames": 0}, "greater than 0"),
-        ({"fps": -1}, "greater than 0"),
+        ({"rescale_factor": 0}, "rescale_factor must be above 0"),
+        ({"num_frames": 0}, "num_frames must be 1 or more"),
+        ({"fps": -1}, "fps must be above 0"),
         ({"crop_rounding": "up"}, "'port' or 'meta'"),
         ({"resize_mode": "best"}, "'exact' or 'fast'"),
         ({"input_data_format": "THWC"}, "'channels_first' or 'channels_last'"),

@@ -147,7 +147,7 @@ def test_frames_on_the_screen_during_a_stretch(reader: VideoReader):
     assert len(reader.get_frames_played_in_range(0.0, END)) == 40
 
 
-@pytest.mark.parametrize("seconds", [-0.001, END, float("nan")])
+@pytest.mark.parametrize("seconds", [-0.001, END, 1e300])
 def test_a_time_outside_the_video(reader: VideoReader, seconds: float):
     with pytest.raises(InputError, match=r"plays from 0 s up to \(not including\) 1\.6 s"):
         reader.get_frame_played_at(seconds)

@@ -130,11 +130,11 @@ def test_what_the_encoder_refuses_is_an_output_error() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crf": 52}, "crf must be 0"),
+        ({"crf": 52}, "crf must be 51 or less, got 52"),
         ({"fps": 0.0}, "fps must be above 0"),
         ({"preset": "vryfast"}, "Did you mean 'veryfast'"),
-        ({"keyframe_interval": 0}, "at least 1"),
-        ({"threads": 0}, "at least 1"),
+        ({"keyframe_interval": 0}, "keyframe_interval must be 1 or more"),
+        ({"threads": 0}, "threads must be 1 or more"),
     ],
 )
 def test_bad_settings_are_named(options: dict[str, object], message: str) -> None:

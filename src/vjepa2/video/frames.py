@@ -7,13 +7,23 @@ names of torchcodec's `Frame` and `FrameBatch`, so code written for those runs o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vjepa2.errors import DtypeError, ShapeError
+from vjepa2.errors import (
+    DtypeError,
+    FrameIndexError,
+    InputError,
+    ShapeError,
+    checked_integer,
+    checked_number,
+    in_digits,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,6 +37,7 @@ class Frame:
 
     Raises:
         ShapeError, DtypeError: `data` is not a uint8 tensor of rank 3.
+        InputError: a time is not a finite number.
     """
 
     data: UInt8[Tensor, "C H W"]
@@ -35,6 +46,8 @@ class Frame:
 
     def __post_init__(self) -> None:
         _check_pixels(self.data, owner="Frame", layout="[C, H, W]", rank=3)
+        for name in ("pts_seconds", "duration_seconds"):
+            checked_number(f"Frame.{name}", getattr(self, name), error=InputError)
 
     def __repr__(self) -> str:
         return (
@@ -55,10 +68,12 @@ class Frames:
         duration_seconds: float64 [T], how long each stays.
 
     Iterating gives one `Frame` after the other; an integer index gives a `Frame`; a slice, a list
-    or a tensor of positions gives `Frames`.
+    or a tensor of positions, or one of true and false for each frame, gives `Frames`.
 
     Raises:
         ShapeError, DtypeError: a tensor has another rank, length or element type.
+        FrameIndexError: (indexing) no frame has that position.
+        InputError: (indexing) a position is not an integer.
     """
 
     data: UInt8[Tensor, "T C H W"]
@@ -91,18 +106,50 @@ class Frames:
     @overload
     def __getitem__(self, key: slice | Sequence[int] | Tensor) -> "Frames": ...
     def __getitem__(self, key: int | slice | Sequence[int] | Tensor) -> "Frame | Frames":
-        if isinstance(key, int):
+        at: slice | Tensor
+        if isinstance(key, slice):
+            at = self._rising(key)
+        elif isinstance(key, Tensor | np.ndarray | list | tuple | range):
+            at = self._positions(key)
+        else:
+            position = self._position(key)
             return Frame(
-                data=self.data[key],
-                pts_seconds=float(self.pts_seconds[key]),
-                duration_seconds=float(self.duration_seconds[key]),
+                data=self.data[position],
+                pts_seconds=float(self.pts_seconds[position]),
+                duration_seconds=float(self.duration_seconds[position]),
             )
-        at = key if isinstance(key, slice | Tensor) else torch.tensor(list(key), dtype=torch.int64)
         return Frames(
             data=self.data[at],
             pts_seconds=self.pts_seconds[at],
             duration_seconds=self.duration_seconds[at],
         )
+
+    def _rising(self, key: slice) -> slice | Tensor:
+        """A slice that torch can show without a copy; it has no negative steps."""
+        positions = slice_range(key, length=len(self))
+        if positions.step < 0:
+            return torch.tensor(list(positions), dtype=torch.int64)
+        return slice(positions.start, positions.stop, positions.step)
+
+    def _positions(self, key: Sequence[int] | Tensor | NDArray[Any]) -> Tensor:
+        if isinstance(key, Tensor | np.ndarray):
+            if key.ndim != 1:
+                raise ShapeError(
+                    f"Positions of frames must be one row [n], got shape {list(key.shape)}."
+                )
+            if str(key.dtype).endswith("bool") and len(key) == len(self):
+                return torch.as_tensor(key).nonzero()[:, 0].cpu()
+            key = key.tolist()
+        return torch.tensor([self._position(item) for item in key], dtype=torch.int64)
+
+    def _position(self, key: object) -> int:
+        at = checked_integer("The position of a frame", key, error=InputError)
+        if not -len(self) <= at < len(self):
+            raise FrameIndexError(
+                f"There is no frame {in_digits(at)}: these {len(self)} have the positions 0 to "
+                f"{len(self) - 1} (or -{len(self)} to -1 from the end)."
+            )
+        return at
 
     def __repr__(self) -> str:
         span = ""
@@ -110,6 +157,18 @@ class Frames:
             end = float(self.pts_seconds[-1] + self.duration_seconds[-1])
             span = f", {float(self.pts_seconds[0]):.6g} to {end:.6g} s"
         return f"Frames(data: uint8 {list(self.data.shape)}{span})"
+
+
+def slice_range(key: slice, *, length: int) -> range:
+    """Positions that a slice takes of `length` frames.
+
+    Raises:
+        InputError: a number in it is not an integer, or its step is 0.
+    """
+    try:
+        return range(*key.indices(length))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Cannot take the frames {key}: {error}.") from error
 
 
 def _check_pixels(data: object, *, owner: str, layout: str, rank: int) -> None:

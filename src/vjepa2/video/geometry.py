@@ -7,11 +7,12 @@ Source: transformers 5.23 `VJEPA2VideoProcessor`; V-JEPA 2 `make_transforms` for
 called "meta".
 """
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from vjepa2.errors import ConfigError, ShapeError
+from vjepa2.errors import ConfigError, ShapeError, checked_integer, described
 from vjepa2.video.resize import BILINEAR, AxisWindow, ResizeMode, axis_window
 
 CropRounding = Literal["port", "meta"]
@@ -36,10 +37,15 @@ def crop_dict(crop_size: object) -> dict[str, int]:
         pair = (crop_size, crop_size)
     if not all(_is_positive(value) for value in pair):
         raise ConfigError(
-            f"crop_size={crop_size!r} is not a size in pixels; allowed: n, (height, width), "
-            '{"height": h, "width": w} with integers above 0.'
+            f"crop_size={described(crop_size)} is not a size in pixels; allowed: n, (height, "
+            'width), {"height": h, "width": w} with integers above 0.'
         )
-    return {"height": int(str(pair[0])), "width": int(str(pair[1]))}
+    height, width = (checked_integer("crop_size", value) for value in pair)
+    if height * width > MAX_RESIZED_PIXELS:
+        raise ConfigError(
+            f"crop_size={described(crop_size)} is more than {MAX_RESIZED_PIXELS} pixels a frame."
+        )
+    return {"height": height, "width": width}
 
 
 def size_dict(size: object) -> dict[str, int]:
@@ -54,19 +60,20 @@ def size_dict(size: object) -> dict[str, int]:
     if isinstance(size, Mapping):
         for names in _SIZE_FORMS:
             if set(size) == set(names) and all(_is_positive(size[name]) for name in names):
-                return {name: int(size[name]) for name in names}
+                return {name: checked_integer("size", size[name]) for name in names}
     elif _is_positive(size) or (isinstance(size, Sequence) and len(size) == 2):
         pair = crop_dict(size)
         return {"height": pair["height"], "width": pair["width"]}
     raise ConfigError(
-        f'size={size!r} is not a frame size; allowed: {{"shortest_edge": n}}, '
+        f'size={described(size)} is not a frame size; allowed: {{"shortest_edge": n}}, '
         '{"height": h, "width": w}, {"min_height": h, "min_width": w}, (h, w), n (a square), '
         "with integers above 0."
     )
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    is_whole = isinstance(value, int | numbers.Integral) and not isinstance(value, bool)
+    return is_whole and checked_integer("size", value) > 0
 
 
 def default_size(crop: Mapping[str, int]) -> dict[str, int]:

@@ -237,6 +237,8 @@ def _infer_layout(shape: Sequence[int], num_frames: int) -> Layout:
 def _tensor(value: Any) -> Tensor:
     """View an array, a tensor or a Pillow image as a tensor; copies only what torch cannot view."""
     if isinstance(value, Tensor):
+        if value.layout is not torch.strided:
+            raise DtypeError(f"A video must be a dense tensor, got one stored as {value.layout}.")
         return value.detach()
     if is_image(value):
         has_alpha = "A" in value.getbands() or "transparency" in value.info

@@ -7,7 +7,9 @@ raises it: `VideoReader(path, limits=ReadLimits(max_pixels=16384 * 16384))`.
 
 from dataclasses import dataclass, fields
 
-from vjepa2.errors import ConfigError
+from vjepa2.errors import ConfigError, described
+
+LONGEST_WAIT_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class ReadLimits:
             of 1080p). Ask for fewer frames at a time, or raise it.
         max_download_bytes: bytes fetched from a URL, or copied from a stream that cannot seek
             (default 4 GiB). They go to a temporary file.
-        connect_timeout_seconds: longest silence of a server before giving up.
+        connect_timeout_seconds: longest silence of a server before giving up, at most a day.
         download_timeout_seconds: longest time of a whole download.
 
     Raises:
@@ -40,5 +42,10 @@ class ReadLimits:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ConfigError(
-                    f"ReadLimits.{field.name} must be a number above 0, got {value!r}."
+                    f"ReadLimits.{field.name} must be a number above 0, got {described(value)}."
                 )
+        if self.connect_timeout_seconds > LONGEST_WAIT_SECONDS:  # sockets cannot wait for ever
+            raise ConfigError(
+                f"ReadLimits.connect_timeout_seconds must be at most {LONGEST_WAIT_SECONDS:g}, got "
+                f"{described(self.connect_timeout_seconds)}."
+            )

@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vjepa2.errors import ConfigError, InputError, VideoTooShortError, check_option_names
+from vjepa2.errors import (
+    ConfigError,
+    InputError,
+    VideoTooShortError,
+    check_option_names,
+    checked_integer,
+    checked_number,
+)
 
 
 @dataclass(kw_only=True)
@@ -107,7 +114,7 @@ def as_metadata(given: object, *, num_videos: int) -> list[VideoMetadata | None]
     """Read the `video_metadata` argument: one mapping, or one for each video.
 
     Raises:
-        ConfigError: a mapping holds an unknown key or lacks `total_num_frames`.
+        ConfigError: a mapping holds an unknown key, lacks `total_num_frames`, or gives no number.
         InputError: the number of mappings is not that of the videos.
     """
     if given is None:
@@ -130,6 +137,9 @@ def _metadata(item: object) -> VideoMetadata:
     check_option_names("video_metadata", item, names)
     if item.get("total_num_frames") is None:
         raise ConfigError("video_metadata needs total_num_frames, the frames of the whole video.")
+    checked_integer("video_metadata['total_num_frames']", item["total_num_frames"], least=1)
+    if item.get("fps") is not None:
+        checked_number("video_metadata['fps']", item["fps"], above=0)
     return VideoMetadata(**dict(item))
 
 

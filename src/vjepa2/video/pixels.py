@@ -20,6 +20,7 @@ def to_rgb(clip: Clip, *, convert: bool) -> Clip:
             then float32, as in the port).
 
     Raises:
+        DtypeError: opacity on the meta device, which holds no values.
         ShapeError: C is not 3 and `convert` is False, or C is none of 1, 3, 4.
     """
     T, C, H, W = clip.shape
@@ -35,6 +36,8 @@ def to_rgb(clip: Clip, *, convert: bool) -> Clip:
         )
     if C == 1:
         return replace(clip, frames=[frame.expand(3, H, W) for frame in clip.frames])
+    if clip.device.type == "meta":
+        raise DtypeError("A video with opacity must hold its pixels, got one on the meta device.")
     if all(bool((frame[3] >= 255).all()) for frame in clip.frames):
         return replace(clip, frames=[frame[:3] for frame in clip.frames])
     return replace(clip, frames=[_on_white(frame) for frame in clip.frames])
@@ -48,7 +51,8 @@ def _on_white(frame: Num[Tensor, "4 H W"]) -> Tensor:
 def check_values(clip: Clip, *, rescale_factor: float) -> None:
     """Refuse NaN, infinity and values that rescaling would turn into nonsense.
 
-    uint8 frames cannot be wrong and are not read. Others are read once.
+    uint8 frames cannot be wrong and are not read, frames on the meta device hold no values. Others
+    are read once.
 
     Args:
         clip: any element type.
@@ -60,7 +64,7 @@ def check_values(clip: Clip, *, rescale_factor: float) -> None:
         InputError: rescaling was asked for, and the frames are floats within 0..1 (rescaled
             before) or integers outside 0..255.
     """
-    if clip.dtype == torch.uint8:
+    if clip.dtype == torch.uint8 or clip.device.type == "meta":
         return
     bounds = [torch.stack(torch.aminmax(frame)) for frame in clip.frames]
     stacked = torch.stack(bounds).to(torch.float64).cpu()

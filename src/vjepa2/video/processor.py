@@ -12,7 +12,14 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, ShapeError, check_choice, check_option_names
+from vjepa2.errors import (
+    ConfigError,
+    DtypeError,
+    ShapeError,
+    VideoTooLargeError,
+    check_choice,
+    check_option_names,
+)
 from vjepa2.video.batch import VideoBatch
 from vjepa2.video.geometry import AxisCrop, CropRounding, Geometry, center_crop, resized_size
 from vjepa2.video.inputs import Clip, Layout, split_videos
@@ -20,7 +27,7 @@ from vjepa2.video.metadata import FrameChoice, VideoMetadata, as_metadata
 from vjepa2.video.pixels import check_values, to_rgb
 from vjepa2.video.processor_options import ProcessorOptions
 from vjepa2.video.resize import ResizeMode
-from vjepa2.video.streams import opened_clip
+from vjepa2.video.streams import StreamedClip, opened_clip
 from vjepa2.video.transforms import ColorScale, color_scale, transform_frames
 
 
@@ -97,7 +104,7 @@ class VJEPA2VideoProcessor(ProcessorOptions):
             UnknownOptionError, ConfigError: as the constructor.
             InputError, ShapeError, DtypeError: `videos` is no video; frames of a wrong range,
                 type or axis order; videos of different lengths with `return_tensors`.
-            VideoError: a file cannot be read.
+            VideoError: a file cannot be read, or the result does not fit into memory.
         """
         given = {
             name: value
@@ -165,7 +172,8 @@ class VJEPA2VideoProcessor(ProcessorOptions):
                 dtype = scale.result_dtype(clip.dtype)
                 if batch is None:
                     device = clip.device if self.device is None else torch.device(self.device)
-                    batch = torch.empty(len(sources), *shape, dtype=dtype, device=device)
+                    _check_has_pixels(clip, wanted_on=device)
+                    batch = _empty((len(sources), *shape), dtype=dtype, device=device)
                 fits = (shape, dtype) == (batch.shape[1:], batch.dtype)
                 out = batch[len(results)] if fits else batch.new_empty(shape, dtype=dtype)
                 transform_frames(clip, geometry=geometry, scale=scale, out=out)
@@ -200,6 +208,29 @@ class VJEPA2VideoProcessor(ProcessorOptions):
             mean=self.image_mean if self.do_normalize else None,
             std=self.image_std if self.do_normalize else None,
         )
+
+
+def _check_has_pixels(clip: Clip | StreamedClip, *, wanted_on: torch.device) -> None:
+    if clip.device.type == "meta" != wanted_on.type:
+        raise DtypeError(
+            f"The video is a tensor on the meta device, which holds no pixels to bring to "
+            f"{wanted_on}. Pass the pixels themselves."
+        )
+
+
+def _empty(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for the result.
+
+    Raises:
+        VideoTooLargeError: there is not enough.
+    """
+    try:
+        return torch.empty(shape, dtype=dtype, device=device)
+    except RuntimeError as error:  # of the allocators, on the CPU and elsewhere
+        raise VideoTooLargeError(
+            f"There is no memory on {device} for pixels of the shape {list(shape)}. Take fewer "
+            "frames or videos at a time, or a smaller crop_size."
+        ) from error
 
 
 _CALL_OPTIONS = ("return_tensors", "video_metadata")

@@ -18,7 +18,11 @@ from vjepa2.errors import (
     CheckpointFormatError,
     CheckpointNotFoundError,
     ConfigError,
+    check_kind,
     check_option_names,
+    check_path,
+    checked_integer,
+    checked_number,
 )
 from vjepa2.files import atomic_path
 from vjepa2.runtime import resolve_device
@@ -113,6 +117,18 @@ class ProcessorOptions(StrictConfig):
     def _read_resample(cls, value: Any) -> int:
         return resample_number(value)
 
+    @field_validator("num_frames", mode="before")
+    @classmethod
+    def _read_count(cls, value: object) -> int | None:
+        return None if value is None else checked_integer("num_frames", value, least=1)
+
+    @field_validator("fps", "rescale_factor", mode="before")
+    @classmethod
+    def _read_number(cls, value: object, info: ValidationInfo) -> float | None:
+        if value is None and info.field_name == "fps":
+            return None
+        return checked_number(str(info.field_name), value, above=0)
+
     @field_validator("device", mode="before")
     @classmethod
     def _read_device(cls, value: Any) -> str | None:
@@ -121,7 +137,13 @@ class ProcessorOptions(StrictConfig):
     @field_validator("image_mean", "image_std", mode="before")
     @classmethod
     def _read_channels(cls, value: Any) -> list[float]:
-        numbers = [float(item) for item in np.asarray(value, dtype=np.float64).reshape(-1)]
+        try:
+            given = np.asarray(value).reshape(-1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"needs 3 numbers, or 1 for all channels ({error})") from error
+        if given.dtype.kind not in "uif":
+            raise ConfigError("needs 3 numbers, or 1 for all channels; something else was given")
+        numbers = [float(item) for item in given]
         if len(numbers) not in (1, 3):
             raise ConfigError(f"needs 3 numbers, or 1 for all channels; {len(numbers)} were given")
         return numbers
@@ -162,8 +184,10 @@ class ProcessorOptions(StrictConfig):
             CheckpointNotFoundError: no such folder or repository, or none of the files in it.
             CheckpointFormatError: the file is not JSON, or an option in it is not allowed.
             UnknownOptionError: an override does not exist.
+            ConfigError: `name_or_folder` is neither text nor a path, or an override is wrong.
         """
         check_option_names(f"{cls.__name__}.from_pretrained", overrides, cls.model_fields)
+        check_path("name_or_folder", name_or_folder)
         if Path(name_or_folder).is_file():
             return cls.from_dict(_read_json(Path(name_or_folder)), **overrides)
         source = open_source(
@@ -196,7 +220,13 @@ class ProcessorOptions(StrictConfig):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **overrides: object) -> Self:
-        """Make a processor from the content of a file (`to_dict`); unknown entries are kept."""
+        """Make a processor from the content of a file (`to_dict`); unknown entries are kept.
+
+        Raises:
+            ConfigError: `values` is no mapping, or an option in it is not allowed.
+            UnknownOptionError: an override does not exist.
+        """
+        check_kind("values", values, Mapping, words="a mapping of option names to values")
         check_option_names(f"{cls.__name__}.from_dict", overrides, cls.model_fields)
         entries = {name: value for name, value in values.items() if value is not None}
         if not entries.pop("size_is_explicit", False):
@@ -231,7 +261,9 @@ class ProcessorOptions(StrictConfig):
 
         Raises:
             OutputError: the file cannot be written.
+            ConfigError: `folder` is no path.
         """
+        check_path("folder", folder)
         target = Path(folder) / FILE_NAME
         with atomic_path(target) as path:
             path.write_text(self.to_json_string(), encoding="utf-8")

@@ -8,7 +8,7 @@ a constant, however long the video is.
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Literal, Never, Protocol, Self, overload
 
@@ -19,12 +19,19 @@ from torch import Tensor
 
 from vjepa2.errors import (
     ConfigError,
+    DtypeError,
+    FrameIndexError,
     InputError,
     VideoTooLargeError,
     check_choice,
+    check_kind,
+    checked_integer,
+    checked_number,
+    described,
+    in_digits,
 )
 from vjepa2.video.frame_table import DEFAULT_FPS, FrameTable
-from vjepa2.video.frames import Frame, Frames
+from vjepa2.video.frames import Frame, Frames, slice_range
 from vjepa2.video.limits import ReadLimits
 from vjepa2.video.picture_folder import PictureFolder
 from vjepa2.video.pyav_decoder import PyAVDecoder
@@ -34,6 +41,7 @@ from vjepa2.video.stream_metadata import VideoStreamMetadata
 from vjepa2.video.torchcodec_decoder import TorchcodecDecoder
 
 BACKENDS = ("pyav", "torchcodec")
+MAX_THREADS = 1024
 
 
 class FrameDecoder(Protocol):
@@ -97,16 +105,18 @@ class VideoReader:
     ) -> None:
         check_choice("Video backend", backend, BACKENDS)
         check_choice("on_damage", on_damage, ("error", "skip"))
-        if num_ffmpeg_threads < 0:
-            raise ConfigError(f"num_ffmpeg_threads must be 0 or more, got {num_ffmpeg_threads}.")
-        self._limits = limits or ReadLimits()
+        threads = checked_integer(
+            "num_ffmpeg_threads", num_ffmpeg_threads, least=0, most=MAX_THREADS
+        )
+        self._limits = ReadLimits() if limits is None else limits
+        check_kind("limits", self._limits, ReadLimits, words="a ReadLimits")
         self._name = str(source) if isinstance(source, str | os.PathLike) else "the video"
         opened = _open_decoder(
             source,
             backend=backend,
             limits=self._limits,
             skip_damage=on_damage == "skip",
-            threads=num_ffmpeg_threads,
+            threads=threads,
             fps=frames_per_second,
         )
         self._process_id = os.getpid()
@@ -157,7 +167,8 @@ class VideoReader:
             index: -len <= index < len; negative ones count from the end.
 
         Raises:
-            InputError: no such frame, or not an integer.
+            FrameIndexError: no such frame.
+            InputError: not an integer.
             VideoDecodeError: the frame is damaged.
         """
         return self.get_frames_at([index])[0]
@@ -169,7 +180,8 @@ class VideoReader:
             indices: integers, as a list, range, int array or int tensor; -len <= index < len.
 
         Raises:
-            InputError: no such frame, or not an integer.
+            FrameIndexError: no such frame.
+            InputError: not integers.
             VideoTooLargeError: more bytes than `limits.max_output_bytes`.
             VideoDecodeError: a frame is damaged.
         """
@@ -187,8 +199,7 @@ class VideoReader:
         Raises:
             InputError, VideoDecodeError: as in `get_frames_at`.
         """
-        if frames_per_chunk < 1:
-            raise InputError(f"frames_per_chunk must be 1 or more, got {frames_per_chunk}.")
+        checked_integer("frames_per_chunk", frames_per_chunk, least=1, error=InputError)
         checked = self._checked(indices)
         for start in range(0, len(checked), frames_per_chunk):
             yield self._take(checked[start : start + frames_per_chunk])
@@ -199,10 +210,9 @@ class VideoReader:
         Raises:
             InputError: `step` is not above 0, or a number is not an integer.
         """
-        for name, value in (("start", start), ("stop", stop), ("step", step)):
-            _check_integer(value, name=name)
-        if step < 1:
-            raise InputError(f"step must be 1 or more, got {step}.")
+        checked_integer("start", start, error=InputError)
+        checked_integer("stop", stop, error=InputError)
+        checked_integer("step", step, least=1, error=InputError)
         return self._take(list(range(*slice(start, stop, step).indices(len(self)))))
 
     @overload
@@ -212,10 +222,7 @@ class VideoReader:
     def __getitem__(self, key: int | slice) -> Tensor:
         """Return pixels only: uint8 [C, H, W] for a number, [T, C, H, W] for a slice."""
         if isinstance(key, slice):
-            return self._take(list(range(*key.indices(len(self))))).data
-        _check_integer(key, name="index")
-        if not -len(self) <= key < len(self):
-            raise IndexError(self._no_such_frame(key))  # ends `for frame in reader`
+            return self._take(list(slice_range(key, length=len(self)))).data
         return self.get_frames_at([key]).data[0]
 
     def __iter__(self) -> Iterator[UInt8[Tensor, "C H W"]]:
@@ -232,15 +239,20 @@ class VideoReader:
                 end_stream_seconds.
 
         Raises:
-            InputError: no frame is on the screen then.
+            InputError: no frame is on the screen then, or it is not a number.
         """
         return self.get_frames_played_at([seconds])[0]
 
     def get_frames_played_at(self, seconds: Iterable[float] | Tensor) -> Frames:
-        """Return the frames on the screen at several times, in the order asked for."""
-        times = np.asarray(
-            seconds if isinstance(seconds, Tensor) else list(seconds), dtype=np.float64
-        ).reshape(-1)
+        """Return the frames on the screen at several times, in the order asked for.
+
+        Raises:
+            InputError: no frame is on the screen then, or a time is not a number.
+        """
+        times = [
+            checked_number("A time in seconds", time, error=InputError)
+            for time in _items(seconds, what="seconds")
+        ]
         table = self._decoder.table
         begin, end = float(table.pts_seconds[0]), table.end_seconds
         for time in times:
@@ -260,8 +272,10 @@ class VideoReader:
                 end_stream_seconds. Equal ones give no frames.
 
         Raises:
-            InputError: the range is reversed or leaves the video.
+            InputError: the range is reversed or leaves the video, or an end is not a number.
         """
+        start_seconds = checked_number("start_seconds", start_seconds, error=InputError)
+        stop_seconds = checked_number("stop_seconds", stop_seconds, error=InputError)
         table = self._decoder.table
         begin, end = float(table.pts_seconds[0]), table.end_seconds
         if not begin <= start_seconds <= stop_seconds <= end:
@@ -313,20 +327,18 @@ class VideoReader:
         )
 
     def _checked(self, indices: Iterable[int] | Tensor) -> list[int]:
-        if isinstance(indices, Tensor | np.ndarray):
-            indices = indices.reshape(-1).tolist()
         checked = []
-        for index in indices:
-            _check_integer(index, name="a frame index")
+        for item in _items(indices, what="indices"):
+            index = checked_integer("A frame index", item, error=InputError)
             if not -len(self) <= index < len(self):
-                raise InputError(self._no_such_frame(index))
-            checked.append(int(index) % len(self))
+                raise FrameIndexError(self._no_such_frame(index))
+            checked.append(index % len(self))
         return checked
 
     def _no_such_frame(self, index: int) -> str:
         return (
-            f"{self._name} has no frame {index}: its {len(self)} frames have the numbers 0 to "
-            f"{len(self) - 1} (or -{len(self)} to -1 from the end)."
+            f"{self._name} has no frame {in_digits(index)}: its {len(self)} frames have the "
+            f"numbers 0 to {len(self) - 1} (or -{len(self)} to -1 from the end)."
         )
 
 
@@ -343,9 +355,7 @@ def _open_decoder(
         raise ConfigError("on_damage='skip' needs backend='pyav'.")
     folder = as_folder(source)
     if folder is not None:
-        fps = DEFAULT_FPS if fps is None else fps
-        if not fps > 0:
-            raise ConfigError(f"frames_per_second must be above 0, got {fps}.")
+        fps = DEFAULT_FPS if fps is None else checked_number("frames_per_second", fps, above=0)
         if backend != "pyav":
             raise ConfigError(f"{folder} is a folder of pictures: read it with backend='pyav'.")
         return PictureFolder(folder, fps=fps, limits=limits, skip_damage=skip_damage)
@@ -364,6 +374,12 @@ def _open_decoder(
         raise
 
 
-def _check_integer(value: object, *, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name} must be an integer, got {value!r} ({type(value).__name__}).")
+def _items(given: object, *, what: str) -> list[object]:
+    """The members of a list, a range, an array or a tensor of any shape."""
+    if isinstance(given, Tensor | np.ndarray):
+        if isinstance(given, Tensor) and (given.is_meta or given.layout is not torch.strided):
+            raise DtypeError(f"{what} must be a plain tensor, got one without readable numbers.")
+        return list(given.reshape(-1).tolist())
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+        raise InputError(f"{what} must be a list of numbers, got {described(given)}.")
+    return list(given)

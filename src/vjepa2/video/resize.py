@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Num, UInt8
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, nearest_hint
+from vjepa2.errors import ConfigError, checked_integer, nearest_hint
 
 ResizeMode = Literal["exact", "fast"]
 RESIZE_MODES = ("exact", "fast")
@@ -73,7 +73,11 @@ def resample_number(resample: int | str) -> int:
     Raises:
         ConfigError: the filter is not nearest (0), bilinear (2) or bicubic (3).
     """
-    number = _NAMES.get(resample, -1) if isinstance(resample, str) else int(resample)
+    number = (
+        _NAMES.get(resample, -1)
+        if isinstance(resample, str)
+        else checked_integer("resample", resample)
+    )
     if number not in _NAMES.values():
         hint = nearest_hint(resample, _NAMES) if isinstance(resample, str) else ""
         raise ConfigError(

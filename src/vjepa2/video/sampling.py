@@ -14,7 +14,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, InputError, VideoTooShortError, check_choice
+from vjepa2.errors import (
+    ConfigError,
+    InputError,
+    VideoTooShortError,
+    check_choice,
+    check_kind,
+    checked_integer,
+    checked_number,
+)
 from vjepa2.video.frames import Frames
 from vjepa2.video.reader import VideoReader
 
@@ -24,6 +32,7 @@ STRATEGIES = ("uniform", "fps", "stride", "consecutive")
 SHORT_VIDEO = ("repeat_last", "loop", "error")
 # Matroska rounds times to milliseconds, so the frame due at 66.67 ms may be stamped 67 ms.
 STAMP_TOLERANCE_SECONDS = 1e-3
+MAX_CLIP_FRAMES = 1 << 16  # a clip is in memory at once; a misplaced zero must not fill it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +40,7 @@ class ClipSampling:
     """How a clip is taken from a video of n frames; s stands for `start_frame`.
 
     Attributes:
-        num_frames: T, frames in the clip.
+        num_frames: T, frames in the clip, 1 to `MAX_CLIP_FRAMES`.
         strategy: which frames; k counts 0 .. T-1.
             "uniform": s + floor(k * (n - s) / T), spread over the video, the first always there.
             "fps": the frame on the screen at (time of s) + k / `fps` seconds. Real time stamps
@@ -62,15 +71,17 @@ class ClipSampling:
     def __post_init__(self) -> None:
         check_choice("Sampling strategy", self.strategy, STRATEGIES)
         check_choice("short_video", self.short_video, SHORT_VIDEO)
-        if self.num_frames < 1:
-            raise ConfigError(f"num_frames must be 1 or more, got {self.num_frames}.")
-        if self.start_frame < 0:
-            raise ConfigError(f"start_frame must be 0 or more, got {self.start_frame}.")
+        checked_integer("num_frames", self.num_frames, least=1, most=MAX_CLIP_FRAMES)
+        checked_integer("start_frame", self.start_frame, least=0)
         for name in ("fps", "stride"):
             value = getattr(self, name)
-            if self.strategy == name and (value is None or not value > 0):
-                raise ConfigError(f"Strategy {name!r} needs {name} above 0, got {value}.")
-            if self.strategy != name and value is not None:
+            if self.strategy == name and value is None:
+                raise ConfigError(f"Strategy {name!r} needs {name} above 0, got None.")
+            if self.strategy == "fps" == name:
+                checked_number("fps", value, above=0)
+            elif self.strategy == "stride" == name:
+                checked_integer("stride", value, least=1)
+            elif value is not None:
                 raise ConfigError(
                     f"{name}={value} has no effect with strategy {self.strategy!r}. Leave it out, "
                     f"or choose strategy={name!r}."
@@ -98,8 +109,13 @@ def sample_indices(
     Raises:
         VideoTooShortError: the clip does not fit and `short_video` is "error", or `start_frame`
             is past the end.
-        InputError: "fps" without times, or times of another length.
+        InputError: "fps" without times, or times of another length; a number is none.
+        ConfigError: `sampling` is no `ClipSampling`.
     """
+    check_kind("sampling", sampling, ClipSampling, words="a ClipSampling")
+    num_video_frames = checked_integer(
+        "num_video_frames", num_video_frames, least=0, error=InputError
+    )
     start = sampling.start_frame
     available = num_video_frames - start
     if available < 1:
@@ -110,6 +126,8 @@ def sample_indices(
     if sampling.strategy == "fps":
         if pts_seconds is None or end_seconds is None:
             raise InputError("Strategy 'fps' needs pts_seconds and end_seconds of the video.")
+        check_kind("pts_seconds", pts_seconds, Tensor, words="a tensor", error=InputError)
+        end_seconds = checked_number("end_seconds", end_seconds, error=InputError)
         if pts_seconds.shape != (num_video_frames,):
             raise InputError(
                 f"pts_seconds must hold one time for each of {num_video_frames} frames, shape "
@@ -162,8 +180,13 @@ def clip_indices(reader: VideoReader, sampling: ClipSampling) -> list[int]:
     """Return the frame numbers that `sampling` chooses from an open video.
 
     Raises:
-        VideoTooShortError: see `sample_indices`.
+        VideoTooShortError, ConfigError: see `sample_indices`.
+        InputError: `reader` is no `VideoReader`.
     """
+    check_kind("sampling", sampling, ClipSampling, words="a ClipSampling")
+    check_kind(
+        "reader", reader, VideoReader, words="an open VideoReader (not a path)", error=InputError
+    )
     if sampling.strategy == "fps":
         return sample_indices(
             sampling,
@@ -181,7 +204,7 @@ def sample_clip(reader: VideoReader, sampling: ClipSampling) -> Frames:
         `Frames` with `sampling.num_frames` frames; repeated ones carry their own true time.
 
     Raises:
-        VideoTooShortError: see `sample_indices`.
+        VideoTooShortError, ConfigError, InputError: see `clip_indices`.
         VideoError: the video cannot be decoded.
     """
     return reader.get_frames_at(clip_indices(reader, sampling))

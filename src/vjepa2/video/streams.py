@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vjepa2.errors import InputError, ShapeError
+from vjepa2.errors import InputError, ShapeError, checked_integer
 from vjepa2.video.inputs import Clip, Layout, is_reader, is_source, open_video
 from vjepa2.video.metadata import FrameChoice, VideoMetadata
 
@@ -110,7 +110,9 @@ def opened_clip(
 
             video = stack.enter_context(VideoReader(video))  # type: ignore[arg-type]
         if isinstance(video, ReaderFrames):
-            picked = [int(index) for index in video.indices]
+            picked = [
+                checked_integer("A frame index", index, error=InputError) for index in video.indices
+            ]
             yield StreamedClip(video.reader, indices=picked, metadata=_origin(video.reader, picked))
         elif is_reader(video):
             origin = _origin(video, [])

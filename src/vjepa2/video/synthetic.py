@@ -19,14 +19,14 @@ What the words mean (directions are those of the picture, as a viewer sees it):
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vjepa2.errors import ShapeError, check_choice
+from vjepa2.errors import ShapeError, check_choice, check_kind, checked_integer, described
 from vjepa2.video.synthetic_film import (
     Courses,
     expose,
@@ -85,6 +85,8 @@ _SWAPS = {
 CHANGES = tuple(_SWAPS)
 
 SMALLEST_SIDE = 16
+LARGEST_SIDE = 1 << 12  # the world is painted at four times the area
+MOST_FRAMES = 1 << 16
 
 
 def changed_label(label: str, *, change: str) -> str:
@@ -123,10 +125,17 @@ def make_motion_clip(
         uint8 frames [T, 3, H, W], RGB, 0..255.
 
     Raises:
-        ConfigError: the label does not exist.
+        ConfigError: the label does not exist, or an argument is of a wrong kind or enormous.
         ShapeError: too few frames or pixels.
     """
     check_choice("Motion label", label, MOTION_LABELS)
+    check_kind("size", size, Sequence, words="(height, width)")
+    check_kind("generator", generator, torch.Generator, words="a torch.Generator")
+    num_frames = checked_integer("num_frames", num_frames, most=MOST_FRAMES)
+    if len(size) != 2:
+        raise ShapeError(f"size must be (height, width), got {described(size)}.")
+    height, width = (checked_integer("size", side, most=LARGEST_SIDE) for side in size)
+    size = (height, width)
     if num_frames < 2 or min(size) < SMALLEST_SIDE:
         raise ShapeError(
             f"A motion clip needs at least 2 frames of {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels, "

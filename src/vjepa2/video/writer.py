@@ -19,7 +19,17 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, DtypeError, OutputError, ShapeError, check_choice
+from vjepa2.errors import (
+    DtypeError,
+    OutputError,
+    ShapeError,
+    check_choice,
+    check_kind,
+    check_path,
+    checked_integer,
+    checked_number,
+    described,
+)
 from vjepa2.files import atomic_path
 from vjepa2.video.container import import_av
 
@@ -32,6 +42,8 @@ if TYPE_CHECKING:
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower")
 MAX_CRF = 51
+MAX_INTERVAL = 1 << 20
+MAX_THREADS = 128  # of x264
 BT709 = 1  # ITU-T H.273 code point of the colour primaries, transfer and matrix
 
 
@@ -58,15 +70,10 @@ class H264:
 
     def __post_init__(self) -> None:
         check_choice("H.264 preset", self.preset, PRESETS)
-        if not 0 < self.fps <= 1000:
-            raise ConfigError(f"fps must be above 0 and at most 1000, got {self.fps}.")
-        if not 0 <= self.crf <= MAX_CRF:
-            raise ConfigError(f"crf must be 0 (best) to {MAX_CRF} (worst), got {self.crf}.")
-        if self.keyframe_interval < 1 or self.threads < 1:
-            raise ConfigError(
-                "keyframe_interval and threads must be at least 1, got "
-                f"{self.keyframe_interval} and {self.threads}."
-            )
+        checked_number("fps", self.fps, above=0, most=1000)
+        checked_integer("crf", self.crf, least=0, most=MAX_CRF)
+        checked_integer("keyframe_interval", self.keyframe_interval, least=1, most=MAX_INTERVAL)
+        checked_integer("threads", self.threads, least=1, most=MAX_THREADS)
 
 
 def write_video(
@@ -86,21 +93,22 @@ def write_video(
         The path written.
 
     Raises:
-        ConfigError: the suffix is not a known container.
+        ConfigError: the suffix is not a known container, or an argument is of a wrong kind.
         ShapeError, DtypeError: a frame is not uint8 [3, H, W], or sizes differ.
         OutputError: the file cannot be written, or there are no frames.
     """
+    check_path("path", path)
     target = Path(path)
     check_choice("Video suffix", target.suffix.lower(), CONTAINERS)
     with atomic_path(target) as temporary, temporary.open("wb") as file:
-        _encode(file, frames, container=CONTAINERS[target.suffix.lower()], codec=codec or H264())
+        _encode(file, frames, container=CONTAINERS[target.suffix.lower()], codec=codec)
     return target
 
 
 def encode_video(frames: Iterable[Tensor], *, codec: H264 | None = None) -> bytes:
     """Return the bytes of an mp4 file; arguments and errors as in `write_video`."""
     buffer = io.BytesIO()
-    _encode(buffer, frames, container="mp4", codec=codec or H264())
+    _encode(buffer, frames, container="mp4", codec=codec)
     return buffer.getvalue()
 
 
@@ -120,9 +128,16 @@ def h264_round_trip(
     return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
 
 
-def _encode(target: IO[bytes], frames: Iterable[Tensor], *, container: str, codec: H264) -> None:
+def _encode(
+    target: IO[bytes], frames: Iterable[Tensor], *, container: str, codec: H264 | None
+) -> None:
     """Encode `frames` into the open binary file `target`."""
     av = import_av()
+    codec = H264() if codec is None else codec
+    check_kind("codec", codec, H264, words="an H264")
+    check_kind("frames", frames, Iterable, words="a tensor or a list of tensors", error=DtypeError)
+    if isinstance(frames, Tensor) and frames.dim() != 4:
+        raise ShapeError(f"frames must be [T, 3, H, W], got {list(frames.shape)}.")
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
@@ -186,7 +201,12 @@ def _to_picture(frame: Tensor, converter: "VideoReformatter", *, pixel_format: s
     )
 
 
-def _check_frame(frame: Tensor, *, number: int, like: Tensor) -> None:
+def _check_frame(frame: object, *, number: int, like: Tensor) -> None:
+    if not isinstance(frame, Tensor) or frame.is_meta or frame.layout is not torch.strided:
+        raise DtypeError(
+            f"Frames must be plain tensors uint8 [3, H, W], frame {number} is {described(frame)}. "
+            "Use torch.from_numpy(array) for an array."
+        )
     if frame.dtype != torch.uint8:
         raise DtypeError(
             f"Frames must be uint8 (0..255), frame {number} is {frame.dtype}. "
