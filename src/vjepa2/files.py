@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vjepa2.errors import OutputError
+from vjepa2.errors import OutputError, check_path
 
 
 @contextlib.contextmanager
@@ -20,8 +20,10 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary file is removed.
 
     Raises:
+        ConfigError: `target` is no path.
         OutputError: the folder cannot be made or written, or the disk is full.
     """
+    check_path("The file to write", target)
     final = Path(target)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -29,8 +31,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(
             prefix=f".{final.stem[:40]}.", suffix=final.suffix, dir=final.parent
         )
-    except OSError as error:
-        raise OutputError(f"Cannot write {final}: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise OutputError(f"Cannot write {final}: {_reason(error)}.") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -57,18 +59,20 @@ def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     stay. When the block raises, `target` is unchanged.
 
     Raises:
+        ConfigError: `target` is no path.
         OutputError: the folder cannot be made or written, or the disk is full.
     """
+    check_path("The folder to write", target)
     final = Path(target)
     try:
         if final.exists() and not final.is_dir():
             raise OutputError(f"Cannot write into {final}: it is a file, not a folder.")
         final.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=final))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         if isinstance(error, OutputError):
             raise
-        raise OutputError(f"Cannot write into {final}: {error.strerror or error}.") from error
+        raise OutputError(f"Cannot write into {final}: {_reason(error)}.") from error
     try:
         yield temporary
         for item in sorted(temporary.iterdir()):
@@ -79,6 +83,10 @@ def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(f"Cannot write into {final}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def write_json(target: str | os.PathLike[str], value: Any) -> None:

@@ -40,8 +40,8 @@ def test_texts_become_samplings() -> None:
         ("uniform=4", "a number too many"),
         ("fps=fast", "'fast' is not a number"),
         ("stride=1.5", "'1.5' is not a number"),
-        ("fps=0", "needs fps above 0"),
-        ("fps=nan", "needs fps above 0"),
+        ("fps=0", "fps must be above 0"),
+        ("fps=nan", "fps must be a finite number"),
     ],
 )
 def test_wrong_samplings_say_what_is_allowed(text: str, message: str) -> None:

@@ -9,8 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, InputError, VideoError
-from vjepa2.features.clips import clips_of
+from vjepa2.errors import (
+    ConfigError,
+    InputError,
+    VideoError,
+    check_flag,
+    check_kind,
+    checked_integer,
+)
+from vjepa2.features.clips import clips_of, source_names
 from vjepa2.features.embed import clip_frames
 from vjepa2.features.failures import FileFailure
 from vjepa2.features.loading import LoadedModel, ModelLike, check_finite, load
@@ -133,8 +140,7 @@ def make_classifier(
     dtype: str | torch.dtype | None = None,
 ) -> Classifier:
     """Load a classifier once for many videos; arguments and errors as in `classify`."""
-    if not isinstance(top_k, int) or top_k < 1:
-        raise ConfigError(f"top_k must be 1 or more, got {top_k!r}; a whole number.")
+    top_k = checked_integer("top_k", top_k, least=1)
     ready = load_classifier(model, processor=processor, device=device, dtype=dtype)
     frames = clip_frames(ready, num_frames=num_frames, sampling=sampling)
     return Classifier(model=ready, sampling=frames, num_clips=num_clips, top_k=top_k)
@@ -181,10 +187,15 @@ def classify_files(
         files: paths and URLs; one named twice is classified once.
         classifier: from `make_classifier`.
         quiet: show no progress; a single file shows none anyway.
+
+    Raises:
+        ConfigError, InputError: an argument is of a wrong kind.
     """
+    check_kind("classifier", classifier, Classifier, words="a Classifier of make_classifier")
+    check_flag("quiet", quiet)
     results = []
     failed = []
-    sources = list(dict.fromkeys(os.fsdecode(file) for file in files))
+    sources = source_names(files)
     quiet = quiet or len(sources) == 1
     for source in track(sources, total=len(sources), description="Classify", quiet=quiet):
         try:

@@ -9,7 +9,7 @@ so one clip covers the whole video. Clips are made one by one: memory holds the 
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, cast
@@ -18,7 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, InputError, VideoTooShortError, check_choice
+from vjepa2.errors import (
+    ConfigError,
+    InputError,
+    VideoTooShortError,
+    check_choice,
+    check_kind,
+    checked_integer,
+    described,
+)
 from vjepa2.video.frames import Frames
 from vjepa2.video.inputs import Layout, is_frames, is_reader, is_source, open_video
 from vjepa2.video.processor import VJEPA2VideoProcessor
@@ -65,6 +73,7 @@ def read_sampling(sampling: str | ClipSampling, *, num_frames: int | None) -> Cl
                 "disagree. Give one of them."
             )
         return sampling
+    check_kind("sampling", sampling, str, words="text such as 'fps=4', or a ClipSampling")
     name, equals, value = sampling.partition("=")
     check_choice("Sampling", name, STRATEGIES)
     if bool(equals) != (name in ("fps", "stride")):
@@ -78,7 +87,9 @@ def read_sampling(sampling: str | ClipSampling, *, num_frames: int | None) -> Cl
     except ValueError as error:
         raise ConfigError(f"Sampling {sampling!r}: {value!r} is not a number.") from error
     chosen = ClipSampling(strategy=cast(Any, name), fps=fps, stride=stride)
-    return chosen if num_frames is None else replace(chosen, num_frames=num_frames)
+    if num_frames is None:
+        return chosen
+    return replace(chosen, num_frames=checked_integer("num_frames", num_frames))
 
 
 def clips_of(
@@ -103,10 +114,9 @@ def clips_of(
         VideoError: the video cannot be read.
         VideoTooShortError: it has fewer frames than `num_clips`.
         InputError: `video` is no video.
-        ConfigError: `num_clips` is below 1.
+        ConfigError: `num_clips` is no integer above 0.
     """
-    if not isinstance(num_clips, int) or num_clips < 1:
-        raise ConfigError(f"num_clips must be 1 or more, got {num_clips!r}; a whole number.")
+    num_clips = checked_integer("num_clips", num_clips, least=1)
     with _opened(video, layout=processor.input_data_format) as source:
         if source.num_frames < num_clips:
             raise VideoTooShortError(
@@ -253,6 +263,22 @@ def source_name(video: object) -> str:
     if isinstance(video, str | os.PathLike):
         return os.fspath(video) if isinstance(video, str) else os.fsdecode(video)
     return f"<{type(video).__name__}>"
+
+
+def source_names(files: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Paths and URLs as text, each once, in the order given.
+
+    Raises:
+        InputError: `files` is no list, or holds something that names no file.
+    """
+    if isinstance(files, str | bytes | os.PathLike) or not isinstance(files, Iterable):
+        raise InputError(f"files must be a list of paths or URLs, got {described(files)}.")
+    names = list(files)
+    for name in names:
+        check_kind(
+            "A file", name, (str, bytes, os.PathLike), words="a path or URL", error=InputError
+        )
+    return list(dict.fromkeys(os.fsdecode(name) for name in names))
 
 
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:

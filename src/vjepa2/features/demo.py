@@ -18,6 +18,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vjepa2.errors import InputError, check_path, checked_integer
 from vjepa2.features.classify import LabelScore, top_labels
 from vjepa2.features.clips import PixelClip
 from vjepa2.features.embed import Embedder, clip_frames
@@ -164,8 +165,11 @@ def run_demo(
         VideoError: the video cannot be read.
         WeightsError: the model cannot be loaded.
         OutputError: the folder cannot be written.
-        ConfigError: an option is wrong.
+        ConfigError, InputError: an option is wrong.
     """
+    check_path("out", out)
+    if video is not None:
+        check_path("video", video, error=InputError)
     watch = Stopwatch()
     folder = Path(out)
     if video is None:
@@ -212,7 +216,12 @@ def _paint(path: Path, seed: int, watch: Stopwatch) -> tuple[Path, str]:
 
 
 def make_demo_clip(path: Path, *, seed: int) -> tuple[Path, str]:
-    """Paint a clip whose motion the seed chooses, and write it; returns the file and the label."""
+    """Paint a clip whose motion the seed chooses, and write it; returns the file and the label.
+
+    Raises:
+        ConfigError: the seed is no integer of 0 to 2^63 - 1.
+    """
+    seed = checked_integer("seed", seed, least=0, most=(1 << 63) - 1)
     generator = torch.Generator().manual_seed(seed)
     number = int(torch.randint(len(MOTION_LABELS), (), generator=generator))
     label = MOTION_LABELS[number]

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vjepa2.errors import InputError, VideoError
-from vjepa2.features.clips import PixelClip, one_ahead
+from vjepa2.errors import InputError, VideoError, check_flag, check_kind
+from vjepa2.features.clips import PixelClip, one_ahead, source_names
 from vjepa2.features.embed import Embedder
 from vjepa2.features.failures import FileFailure
 from vjepa2.features.outputs import FeatureSink, open_sink, read_target, source_stamp
@@ -101,7 +101,10 @@ def embed_files(
         EmbedInterrupted: Ctrl-C; what was done is kept.
     """
     start = time.monotonic()
-    sources = list(dict.fromkeys(os.fsdecode(file) for file in files))
+    check_kind("embedder", embedder, Embedder, words="an Embedder of make_embedder")
+    check_flag("overwrite", overwrite)
+    check_flag("quiet", quiet)
+    sources = source_names(files)
     if not sources:
         raise InputError("There are no files to embed.")
     settings = embedder.settings()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, InputError
+from vjepa2.errors import ConfigError, InputError, check_kind, check_path
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.runtime import resolve_device
@@ -28,7 +28,13 @@ ModelLike = str | os.PathLike[str] | Network
 
 
 def resolve_model(name: str | os.PathLike[str] | None) -> str:
-    """Folder of the shipped model for None and "motion-tiny"; other names as they are."""
+    """Folder of the shipped model for None and "motion-tiny"; other names as they are.
+
+    Raises:
+        ConfigError: `name` is neither text nor a path.
+    """
+    if name is not None:
+        check_path("model", name)
     text = DEFAULT_MODEL if name is None else os.fspath(name)
     return str(shipped_folder(text)) if text in SHIPPED else text
 
@@ -129,10 +135,19 @@ def load(
             element type of the file.
 
     Raises:
-        ConfigError: `device` or `dtype` for a loaded network; it stays where its owner put it.
+        ConfigError: `device` or `dtype` for a loaded network, which stays where its owner put it;
+            an argument of a wrong kind.
         WeightsError: the model cannot be loaded.
     """
-    if isinstance(model, VJEPA2Model | VJEPA2ForVideoClassification):
+    if processor is not None:
+        check_kind("processor", processor, VJEPA2VideoProcessor, words="a VJEPA2VideoProcessor")
+    if isinstance(model, torch.nn.Module):
+        check_kind(
+            "model",
+            model,
+            (VJEPA2Model, VJEPA2ForVideoClassification),
+            words="a VJEPA2Model, a VJEPA2ForVideoClassification, a hub name or a folder",
+        )
         for name, value in (("device", device), ("dtype", dtype)):
             if value is not None:
                 raise ConfigError(
@@ -141,18 +156,23 @@ def load(
                 )
         return LoadedModel(
             network=model,
-            processor=processor or _default_processor(model),
+            processor=_default_processor(model) if processor is None else processor,
             name=model.config.name_or_path or type(model).__name__,
         )
     folder = resolve_model(model)
+    place = resolve_device(device)
+    if place.type == "meta":
+        raise ConfigError("Nothing runs on the device 'meta', which holds no values. Take 'cpu'.")
     with warnings.catch_warnings():
         # That a head is fresh is told by `has_fresh_head`, and its labels are never shown.
         warnings.filterwarnings("ignore", message=".*were made fresh")
-        network = kind.from_pretrained(folder, dtype=dtype, device_map=resolve_device(device))
+        network = kind.from_pretrained(folder, dtype=dtype, device_map=place)
     report = network.load_report
     return LoadedModel(
         network=network,
-        processor=processor or VJEPA2VideoProcessor.from_pretrained(folder),
+        processor=(
+            VJEPA2VideoProcessor.from_pretrained(folder) if processor is None else processor
+        ),
         name=DEFAULT_MODEL if folder == resolve_model(None) else folder,
         has_fresh_head=report is not None and bool(report.fresh),
     )

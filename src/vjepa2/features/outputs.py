@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from vjepa2._version import __version__
-from vjepa2.errors import ConfigError, OutputError, check_choice
+from vjepa2.errors import ConfigError, OutputError, check_choice, check_path
 from vjepa2.features.rows import ClipFeatures
 from vjepa2.features.store import (
     FORMAT_VERSION,
@@ -73,9 +73,11 @@ def read_target(out: str | os.PathLike[str], *, file_format: str | None = None) 
         file_format: "safetensors" (default), "npy" or "parquet" of the files in a folder.
 
     Raises:
-        ConfigError: another suffix, or `file_format` disagrees with the suffix.
+        ConfigError: no path, another suffix, or `file_format` disagrees with the suffix.
     """
-    text = os.fsdecode(out)
+    text = os.fsdecode(out) if isinstance(out, bytes) else out
+    check_path("out", text)
+    text = os.fspath(text)
     path = Path(text)
     formats = [suffix.removeprefix(".") for suffix in FORMATS]
     if file_format is not None:

@@ -26,7 +26,14 @@ import torch
 from torch import Tensor
 
 from vjepa2._version import __version__
-from vjepa2.errors import InputError, MissingExtraError, OutputError, ShapeError
+from vjepa2.errors import (
+    InputError,
+    MissingExtraError,
+    OutputError,
+    ShapeError,
+    check_kind,
+    check_path,
+)
 from vjepa2.features.rows import ClipFeatures
 from vjepa2.files import atomic_path, write_json
 from vjepa2.shapes import TokenGrid
@@ -69,6 +76,7 @@ def write_rows(
         MissingExtraError: Parquet without pyarrow.
     """
     _check_alike(rows)
+    settings = _plain(settings)
     _format_of(path).write(Path(path), rows, settings)
 
 
@@ -105,14 +113,30 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     """Read everything but the arrays; None for a missing, damaged or foreign file.
 
     Raises:
+        InputError: `path` is no path, or ends in none of `FORMATS`.
         MissingExtraError: Parquet without pyarrow.
     """
+    check_path("path", path, error=InputError)
     if not Path(path).is_file():
         return None
     return _format_of(path).read_header(Path(path))
 
 
+def _plain(settings: object) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    check_kind("settings", settings, Mapping, words="a mapping of JSON values", error=InputError)
+    try:
+        values = json.loads(json.dumps(dict(settings), allow_nan=False))  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"settings must be JSON values: {error}.") from error
+    assert isinstance(values, dict)
+    return values
+
+
 def _check_alike(rows: Sequence[ClipFeatures]) -> None:
+    check_kind("rows", rows, Sequence, words="a list of ClipFeatures", error=InputError)
+    for row in rows:
+        check_kind("A row", row, ClipFeatures, words="a ClipFeatures", error=InputError)
     shapes = {
         (tuple(row.embedding.shape), None if row.tokens is None else tuple(row.tokens.shape))
         for row in rows
@@ -326,6 +350,7 @@ FORMATS = {
 
 
 def _format_of(path: str | os.PathLike[str]) -> _Format:
+    check_path("path", path, error=InputError)
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise InputError(f"{path} is no feature file; these end in {', '.join(FORMATS)}.")
