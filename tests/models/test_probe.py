@@ -24,8 +24,11 @@ from vjepa2.errors import (
     UnknownOptionError,
 )
 from vjepa2.models.classification import classification_loss
+from vjepa2.models.presets import PROBES
 from vjepa2.models.probe import ProbeOutput
 from vjepa2.nn.pooler import AttentivePooler
+from vjepa2.weights.load import LoadReport
+from vjepa2.weights.skeleton import Skeleton
 
 META = Path(__file__).parent.parent / "fixtures" / "meta"
 HEADS = {"verb": 5, "noun": 3, "action": 7}  # not in alphabetical order
@@ -111,6 +114,19 @@ def test_published_numbers_of_parameters(width: int, heads: dict[str, Any], coun
     config = VJEPA2Config(hidden_size=width, num_attention_heads=16, **heads)
     with torch.device("meta"):
         assert VJEPA2AttentiveProbe(config).num_parameters() == count
+
+
+@pytest.mark.parametrize("name", list(PROBES))
+def test_every_released_probe(name: str) -> None:
+    """Three self-attention blocks of 16 tensors, the cross block of 14, queries, two per head."""
+    preset = PROBES[name]
+    with Skeleton():
+        probe = VJEPA2AttentiveProbe(preset.to_config())
+    assert probe.num_parameters() == preset.num_parameters["probe"]
+    assert len(probe.state_dict()) == 3 * 16 + 14 + 1 + 2 * (3 if "ek100" in name else 1)
+    assert len(probe.levels) == (4 if "diving48" in name else 1)
+    assert probe.pooler.cross_attention_layer.cross_attn.num_heads == 16
+    assert probe.pooler.cross_attention_layer.layer_norm2.eps == 1e-5
 
 
 # -- forward ----------------------------------------------------------------------------------
@@ -512,6 +528,22 @@ def test_parts_that_do_not_belong_together(changes: dict[str, Any], message: str
     model, probe = parts(**changes)
     with pytest.raises(ConfigError, match=message):
         VJEPA2ForVideoClassification.from_parts(model, probe)
+
+
+def test_what_a_file_does_not_say_is_no_difference() -> None:
+    """An original file on its own: crop_size and frames_per_clip are assumed."""
+    model, probe = parts(crop_size=64)
+    with pytest.raises(
+        ConfigError, match=r"crop_size: 32 and 64.*from_pretrained \(crop_size=32\)"
+    ):
+        VJEPA2ForVideoClassification.from_parts(model, probe)
+    probe.load_report = LoadReport(assumed={"crop_size": "usual", "frames_per_clip": "usual"})
+    joined = VJEPA2ForVideoClassification.from_parts(model, probe)
+    assert (joined.config.crop_size, joined.config.frames_per_clip) == (32, 4)
+    model, probe = parts(crop_size=64)
+    model.load_report = LoadReport(assumed={"crop_size": "usual", "frames_per_clip": "usual"})
+    joined = VJEPA2ForVideoClassification.from_parts(model, probe)
+    assert joined.config.frames_per_clip == 8
 
 
 def test_parts_of_another_kind() -> None:

@@ -309,6 +309,9 @@ _OF_THE_PROBE = (
 def joined_config(model: PretrainedModel, probe: PretrainedModel) -> VJEPA2Config:
     """Configuration of the classifier made of an encoder and a probe.
 
+    What only one of them knows is no difference: an original file does not say everything, and
+    `load_report.assumed` names the rest.
+
     Raises:
         ConfigError: they do not belong together; every difference is named.
     """
@@ -320,7 +323,12 @@ def joined_config(model: PretrainedModel, probe: PretrainedModel) -> VJEPA2Confi
             f"{', '.join(probe.head_names)}. Call the probe with the encoder's tokens instead."
         )
     own, other = model.config, probe.config
-    pairs = {name: (getattr(own, name), getattr(other, name)) for name in _OF_THE_ENCODER}
+    assumed = {name for part in (model, probe) for name in _assumed(part)}
+    pairs = {
+        name: (getattr(own, name), getattr(other, name))
+        for name in _OF_THE_ENCODER
+        if name not in assumed
+    }
     pairs["dtype"] = (model.dtype, probe.dtype)
     pairs["device"] = (model.device, probe.device)
     different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -328,8 +336,17 @@ def joined_config(model: PretrainedModel, probe: PretrainedModel) -> VJEPA2Confi
         listed = "; ".join(f"{name}: {a} and {b}" for name, (a, b) in different.items())
         raise ConfigError(
             f"Encoder and probe do not belong together. {listed} (encoder, probe). A probe fits "
-            "the encoder it was trained on; probe.to(...) changes only its dtype and device."
+            "the encoder it was trained on. What its file does not say, give to from_pretrained "
+            f"(crop_size={own.crop_size}); probe.to(...) changes dtype and device."
         )
-    config = own.replaced({name: getattr(other, name) for name in _OF_THE_PROBE})
+    # Of the encoder where the probe's own is a guess.
+    unknown = {"frames_per_clip"} & set(_assumed(probe))
+    config = own.replaced(
+        {name: getattr(other, name) for name in _OF_THE_PROBE if name not in unknown}
+    )
     config.attn_implementation = own.attn_implementation
     return config
+
+
+def _assumed(model: PretrainedModel) -> Mapping[str, str]:
+    return model.load_report.assumed if model.load_report else {}
