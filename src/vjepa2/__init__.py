@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vjepa2.errors import VJEPAError
     from vjepa2.features.classify import classify
     from vjepa2.features.embed import embed
+    from vjepa2.models.action_model import VJEPA2ActionModel
     from vjepa2.models.auto import (
         AutoConfig,
         AutoModel,
@@ -36,6 +37,7 @@ _LOCATIONS = {
     "AutoProcessor": "vjepa2.models.auto",
     "AutoVideoProcessor": "vjepa2.models.auto",
     "Frames": "vjepa2.video.frames",
+    "VJEPA2ActionModel": "vjepa2.models.action_model",
     "VJEPA2AttentiveProbe": "vjepa2.models.probe",
     "VJEPA2Config": "vjepa2.models.configuration",
     "VJEPA2ForVideoClassification": "vjepa2.models.classification",
@@ -54,6 +56,7 @@ __all__ = [
     "AutoProcessor",
     "AutoVideoProcessor",
     "Frames",
+    "VJEPA2ActionModel",
     "VJEPA2AttentiveProbe",
     "VJEPA2Config",
     "VJEPA2ForVideoClassification",

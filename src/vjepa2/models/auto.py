@@ -1,12 +1,12 @@
-"""Auto classes: the port's generic names for the one architecture of this package.
+"""Auto classes: the port's generic names for the architectures of this package.
 
 `AutoModel.from_pretrained(...)` is `VJEPA2Model.from_pretrained(...)`, with the same arguments,
 and so on: scripts written for the port change only their import line. As there, `AutoModel` takes
-the base part of a classifier's checkpoint. A checkpoint of another architecture is refused by name
-where its `config.json` is read.
+the base part of a classifier's checkpoint. A configuration of V-JEPA 2-AC makes its own class.
+A checkpoint of another architecture is refused by name where its `config.json` is read.
 
     AutoConfig                        VJEPA2Config
-    AutoModel                         VJEPA2Model
+    AutoModel                         VJEPA2Model, or VJEPA2ActionModel for "vjepa2_ac"
     AutoModelForVideoClassification   VJEPA2ForVideoClassification
     AutoVideoProcessor, AutoProcessor VJEPA2VideoProcessor
 """
@@ -14,6 +14,7 @@ where its `config.json` is read.
 from typing import NoReturn
 
 from vjepa2.errors import ConfigError
+from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.vjepa2 import VJEPA2Model
@@ -39,11 +40,29 @@ class AutoConfig(_Auto):
     from_pretrained = VJEPA2Config.from_pretrained
 
 
-class AutoModel(_Auto):
-    """Makes a `VJEPA2Model`."""
+class _ByConfig(VJEPA2Model):
+    """Lends its class methods to `AutoModel`; calling it makes what the configuration names.
 
-    from_pretrained = VJEPA2Model.from_pretrained
-    from_config = VJEPA2Model.from_config
+    The roads from files call `cls(config)` once they have read the configuration, so choosing
+    there leaves one signature and one order of checks. No instance of this class ever exists.
+    """
+
+    # Of every class it may make; accelerate ignores names that a model does not have.
+    _no_split_modules = VJEPA2ActionModel._no_split_modules
+
+    def __new__(cls, config: VJEPA2Config) -> VJEPA2Model | VJEPA2ActionModel:  # type: ignore[misc]
+        is_action_model = getattr(config, "model_type", None) == "vjepa2_ac"
+        return VJEPA2ActionModel(config) if is_action_model else VJEPA2Model(config)
+
+
+class AutoModel(_Auto):
+    """Makes a `VJEPA2Model` or, for `model_type` "vjepa2_ac", a `VJEPA2ActionModel`."""
+
+    from_pretrained = _ByConfig.from_pretrained
+    from_config = _ByConfig.from_config
+
+
+_ByConfig.__name__ = AutoModel.__name__  # in messages
 
 
 class AutoModelForVideoClassification(_Auto):

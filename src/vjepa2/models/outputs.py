@@ -168,6 +168,25 @@ class VJEPA2WithMaskedInputModelOutput(ModelOutput):
 
 
 @dataclasses.dataclass
+class VJEPA2ActionModelOutput(ModelOutput):
+    """What V-JEPA 2-AC predicts for the frame after each frame, and what it saw.
+
+    Args:
+        last_hidden_state: [B, t*h*w, D] at frame i the predicted features of frame i + 1, layer-
+            normed without weights; to be compared with `encoder_hidden_state` of frame i + 1.
+        encoder_hidden_state: [B, t*h*w, D] features of the frames themselves, normed likewise.
+        hidden_states: per level of the predictor [B, t * (2 + h*w), width] when asked for: step
+            by step action, state, patches (with camera poses 3 + h*w).
+        attentions: per block of the predictor [B, G, N, N] when asked for, in that order.
+    """
+
+    last_hidden_state: Tensor | None = None
+    encoder_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor | None, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclasses.dataclass
 class ImageClassifierOutput(ModelOutput):
     """Scores of a classifier (named as in the port).
 
@@ -220,6 +239,7 @@ __all__ = [
     "ImageClassifierOutput",
     "ModelOutput",
     "PredictorOutput",
+    "VJEPA2ActionModelOutput",
     "VJEPA2WithMaskedInputModelOutput",
     "VJEPA2WithMaskedInputPredictorOutput",
     "levels_that_exist",

@@ -32,6 +32,7 @@ def attend(
     implementation: AttentionImplementation,
     dropout: float = 0.0,
     need_weights: bool = False,
+    causal_steps: int | None = None,
 ) -> Attended:
     """Scaled dot-product attention, every query to every key, scale `Dh ** -0.5`.
 
@@ -41,7 +42,19 @@ def attend(
             keep no weights.
         dropout: probability of dropping an attention weight; 0 outside training.
         need_weights: also return the weights.
+        causal_steps: number of equal time steps that the N tokens of queries and keys lie in, one
+            after the other. A query then sees the keys of its own step and of those before it.
     """
+    if causal_steps is not None and causal_steps > 1:
+        return _attend_by_step(
+            query,
+            key,
+            value,
+            num_steps=causal_steps,
+            implementation=implementation,
+            dropout=dropout,
+            need_weights=need_weights,
+        )
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if implementation == "sdpa" and not need_weights:
         out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
@@ -53,6 +66,40 @@ def attend(
     weights = F.dropout(weights, p=dropout)
     out = (weights @ value).transpose(1, 2).flatten(2)
     return Attended(out, weights if need_weights else None)
+
+
+def _attend_by_step(
+    query: Float[Tensor, "B N G Dh"],
+    key: Float[Tensor, "B N G Dh"],
+    value: Float[Tensor, "B N G Dh"],
+    *,
+    num_steps: int,
+    implementation: AttentionImplementation,
+    dropout: float,
+    need_weights: bool,
+) -> Attended:
+    """The queries of one step after the other, each to the keys up to the end of its step.
+
+    Exact without a mask: the N x N scores that a mask would throw away are never computed, and no
+    N x N mask is kept.
+    """
+    num_tokens = query.shape[1]
+    size = num_tokens // num_steps
+    values, weights = [], []
+    for step in range(num_steps):
+        seen = (step + 1) * size
+        part = attend(
+            query[:, step * size : seen],
+            key[:, :seen],
+            value[:, :seen],
+            implementation=implementation,
+            dropout=dropout,
+            need_weights=need_weights,
+        )
+        values.append(part.values)
+        if part.weights is not None:
+            weights.append(F.pad(part.weights, (0, num_tokens - seen)))
+    return Attended(torch.cat(values, dim=1), torch.cat(weights, dim=2) if weights else None)
 
 
 class RotaryAttention(nn.Module):
@@ -74,8 +121,9 @@ class RotaryAttention(nn.Module):
         *,
         implementation: AttentionImplementation,
         need_weights: bool = False,
+        causal_steps: int | None = None,
     ) -> Attended:
-        """Attend among all N tokens; `rotary` holds their positions."""
+        """Attend among all N tokens, or see `attend`; `rotary` holds their positions."""
         heads = (self.num_heads, -1)
         query = apply_rotary(self.query(x).unflatten(-1, heads), rotary)
         key = apply_rotary(self.key(x).unflatten(-1, heads), rotary)
@@ -86,6 +134,7 @@ class RotaryAttention(nn.Module):
             implementation=implementation,
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
+            causal_steps=causal_steps,
         )
         return Attended(self.proj(attended.values), attended.weights)
 

@@ -81,10 +81,15 @@ class Block(nn.Module):
         rotary: RotaryTables,
         implementation: AttentionImplementation = "sdpa",
         need_weights: bool = False,
+        causal_steps: int | None = None,
     ) -> BlockOutput:
-        """Mix the tokens once; `rotary` holds their positions."""
+        """Mix the tokens once; `rotary` holds their positions, `causal_steps` see `attend`."""
         attended = self.attention(
-            self.norm1(x), rotary, implementation=implementation, need_weights=need_weights
+            self.norm1(x),
+            rotary,
+            implementation=implementation,
+            need_weights=need_weights,
+            causal_steps=causal_steps,
         )
         x = x + self.drop_path(attended.values)
         if self.training:
@@ -103,6 +108,7 @@ def run_blocks(
     recompute: bool,
     keep_levels: Collection[int],
     keep_weights: bool,
+    causal_steps: int | None = None,
 ) -> StackOutput:
     """Run a stack of blocks that share one set of rotary tables.
 
@@ -111,16 +117,17 @@ def run_blocks(
         keep_levels: levels to return: 0 is the input, i the output of block i (1-based). The
             others are freed as soon as the next block has read them.
         keep_weights: return every block's attention weights.
+        causal_steps: number of equal time steps that the tokens lie in, where none may see a later
+            one; None: every token sees every token.
     """
     levels = [tokens if 0 in keep_levels else None] if keep_levels else []
+    options = (implementation, keep_weights, causal_steps)
     weights = []
     for level, block in enumerate(blocks, start=1):
         if recompute:
-            output = checkpoint(
-                block, tokens, rotary, implementation, keep_weights, use_reentrant=False
-            )
+            output = checkpoint(block, tokens, rotary, *options, use_reentrant=False)
         else:
-            output = block(tokens, rotary, implementation, keep_weights)
+            output = block(tokens, rotary, *options)
         tokens = output.tokens
         if keep_levels:
             levels.append(tokens if level in keep_levels else None)

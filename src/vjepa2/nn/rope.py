@@ -13,7 +13,8 @@ Two layouts exist and weights are tied to one of them:
 - "interleaved" (V-JEPA 2.1): both channels of a pair share one frequency; a true rotation.
 
 V-JEPA 2.1 also maps rows and columns of every grid onto those of its reference grid, 16 x 16
-(arXiv:2603.14482, section 3): position = index * 15 / (n - 1). Time is never mapped.
+(arXiv:2603.14482, section 3): position = index * 15 / (n - 1). V-JEPA 2-AC maps them onto its
+training grid by another rule, position = index * side / n. Time is never mapped.
 
 The tables are made once per forward, in float32, and handed to every block.
 """
@@ -85,18 +86,24 @@ def rotary_tables(
             leaves them as they are.
         dtype: element type of the angles; float32, or float64 for a float64 model.
     """
-    device = token_ids.device
+    positions = torch.stack(token_positions(token_ids, grid), dim=-1).to(dtype)  # [B, N, 3]
+    if reference_side is not None:
+        scales = (1.0, *(_spatial_scale(n, reference_side) for n in (grid.h, grid.w)))
+        positions = positions * torch.tensor(scales, dtype=dtype, device=token_ids.device)
+    return tables_at(positions, head_dim=head_dim, layout=layout)
+
+
+def tables_at(
+    positions: Float[Tensor, "B N 3"], *, head_dim: int, layout: RotaryLayout
+) -> RotaryTables:
+    """Rotation factors at (time, row, column), in the element type of `positions`."""
+    device, dtype = positions.device, positions.dtype
     width = axis_width(head_dim)
     half = width // 2
     order = torch.arange(width, device=device)
     pair = order % half if layout == "tiled" else order // 2
     # The same expression and order of operations as the published code: bit-equal angles.
     frequency = 1.0 / BASE ** (pair.to(dtype) / (width / 2.0))  # [axis_width]
-
-    positions = torch.stack(token_positions(token_ids, grid), dim=-1).to(dtype)  # [B, N, 3]
-    if reference_side is not None:
-        scales = (1.0, *(_spatial_scale(n, reference_side) for n in (grid.h, grid.w)))
-        positions = positions * torch.tensor(scales, dtype=dtype, device=device)
     angles = (positions[..., None] * frequency).flatten(-2)[:, :, None]  # [B, N, 1, 3 * width]
     # y[2m] = x[2m] cos - x[2m+1] sin;  y[2m+1] = x[2m+1] cos + x[2m] sin
     sign = (order % 2 * 2 - 1).to(dtype).repeat(3)
@@ -152,4 +159,54 @@ def tables_for(
         reference_side=reference_side,
         dtype=angles,
     )
+    return tables.to_dtype(compute_dtype(tokens))
+
+
+def conditioned_positions(
+    grid: TokenGrid,
+    *,
+    num_conditions: int,
+    training_side: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "1 N 3"]:
+    """Positions where every time step is [conditioning tokens, patches] (V-JEPA 2-AC).
+
+    Patches stand at (step, row * training_side / h, column * training_side / w), as the published
+    code places them: 1 apart on the grid of training, closer together on a finer one.
+    Conditioning tokens stand at (step, 0, 0): there only the channels of time rotate.
+
+    Args:
+        grid: token grid of the patches.
+        num_conditions: conditioning tokens per step.
+        training_side: rows and columns of the grid that the network was trained on.
+    """
+    time, row, column = (
+        axis.to(dtype)
+        for axis in token_positions(torch.arange(grid.num_tokens, device=device), grid)
+    )
+    scaled = (time, row * (training_side / grid.h), column * (training_side / grid.w))
+    patches = torch.stack(scaled, dim=-1).unflatten(0, (grid.t, grid.tokens_per_step))
+    first_patch = patches[:, :1]  # of every step: row 0, column 0
+    conditions = first_patch.expand(-1, num_conditions, -1)
+    return torch.cat([conditions, patches], dim=1).flatten(0, 1)[None]
+
+
+def conditioned_tables_for(
+    tokens: Float[Tensor, "B N D"],
+    grid: TokenGrid,
+    *,
+    num_conditions: int,
+    training_side: int,
+    head_dim: int,
+) -> RotaryTables:
+    """As `tables_for`, for the tokens of `conditioned_positions`, which V-JEPA 2-AC tiles."""
+    positions = conditioned_positions(
+        grid,
+        num_conditions=num_conditions,
+        training_side=training_side,
+        device=tokens.device,
+        dtype=torch.promote_types(tokens.dtype, torch.float32),
+    )
+    tables = tables_at(positions, head_dim=head_dim, layout="tiled")
     return tables.to_dtype(compute_dtype(tokens))
