@@ -162,6 +162,12 @@ class TestInterrupted:
         assert get(mirror) == BODY
         assert mirror.requests == []
 
+    def test_a_complete_one_without_a_mark_of_its_version(
+        self, mirror: FakeMirror, cache: Path
+    ) -> None:
+        left_behind(cache, f"{mirror.url}/vitl.pt", OTHER, {"etag": None})
+        assert get(mirror, send(BODY)) == BODY
+
     @pytest.mark.parametrize(
         "about",
         [
@@ -287,6 +293,14 @@ class TestWrongBytes:
         assert len(mirror.requests) == 1
         assert {path.name for path in cache.iterdir()} <= {".vitl.pt.lock"}
 
+    def test_another_file_is_seen_from_its_first_bytes(self, mirror: FakeMirror) -> None:
+        def act(handler: Any) -> None:
+            handler.head(200, Content_Length=10**9, ETag='"1"')
+            handler.wfile.write(PAGE)
+            handler.server.closing.wait(5)
+
+        assert reason(mirror, act) == "wrong bytes: it is a web page, no checkpoint"
+
     def test_an_old_pickle_is_a_checkpoint(self, mirror: FakeMirror) -> None:
         body = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + bytes(100)
         assert get(mirror, send(body)) == body
@@ -352,6 +366,14 @@ class TestWrongBytes:
 
         assert get(mirror, endless) == BODY
 
+    def test_a_rest_with_more_data_than_promised(self, mirror: FakeMirror) -> None:
+        def act(handler: Any) -> None:
+            place = f"bytes 30000-{len(BODY) - 1}/{len(BODY)}"
+            handler.head(206, Content_Range=place, Content_Length=2 * len(BODY))
+            handler.wfile.write(BODY[30_000:] + BODY)
+
+        assert get(mirror, send(BODY, cut_after=30_000), act) == BODY
+
     def test_compressed(self, mirror: FakeMirror) -> None:
         def act(handler: Any) -> None:
             handler.head(200, Content_Length=len(BODY), Content_Encoding="gzip")
@@ -388,6 +410,31 @@ class TestRedirects:
         assert get(mirror, act) == BODY
 
 
+def slow_disk(patch: pytest.MonkeyPatch, *, full_after: int) -> None:
+    """Make a disk that takes at most 10 kB at once and no more than `full_after` bytes."""
+    opened = PartialFile.opened
+
+    class File:
+        def __init__(self, partial: PartialFile) -> None:
+            self.file = opened(partial)
+
+        def __enter__(self) -> "File":
+            return self
+
+        def __exit__(self, *arguments: object) -> None:
+            self.file.close()
+
+        def write(self, block: bytes) -> int:
+            if self.file.tell() >= full_after:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(block[:10_000])
+
+    def open_slowly(partial: PartialFile) -> File:  # a method, unlike the class itself
+        return File(partial)
+
+    patch.setattr(PartialFile, "opened", open_slowly)
+
+
 class TestDisk:
     def test_too_little_room_is_seen_before_writing(
         self, mirror: FakeMirror, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -410,32 +457,21 @@ class TestDisk:
         monkeypatch.setattr("shutil.disk_usage", lambda path: usage(1, 1, room))
         assert get(mirror, send(BODY)) == BODY
 
+    def test_a_disk_that_takes_little_at_a_time(
+        self, mirror: FakeMirror, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        slow_disk(monkeypatch, full_after=len(BODY))
+        assert get(mirror, send(BODY)) == BODY
+
     def test_a_disk_that_fills_up_meanwhile(
         self, mirror: FakeMirror, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        opened = PartialFile.opened
-
-        def full(partial: PartialFile) -> Any:
-            file = opened(partial)
-
-            class Full:
-                def __enter__(self) -> "Full":
-                    return self
-
-                def __exit__(self, *arguments: object) -> None:
-                    file.close()
-
-                def write(self, block: bytes) -> int:
-                    if partial.size_bytes > 20_000:
-                        raise OSError(errno.ENOSPC, "No space left on device")
-                    return file.write(block[:10_000])
-
-            return Full()
-
-        monkeypatch.setattr(PartialFile, "opened", full)
-        with pytest.raises(OutputError, match=r"No space left on device.*VJEPA2_CACHE"):
-            get(mirror, send(BODY, piece=15_000, pause=0.005))
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            slow_disk(patch, full_after=20_000)
+            with pytest.raises(OutputError, match=r"No space left on device.*VJEPA2_CACHE"):
+                get(mirror, send(BODY, piece=15_000, pause=0.005))
+        assert get(mirror, send(BODY)) == BODY
+        assert mirror.requests[1].headers["Range"] is not None  # what was written is not lost
 
     def test_larger_than_the_limit(self, mirror: FakeMirror) -> None:
         limits = DownloadLimits(max_bytes=len(BODY) - 1, timeout_seconds=1)
