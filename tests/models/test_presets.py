@@ -3,11 +3,14 @@
 The numbers below were typed from the published tables, not imported.
 """
 
+from typing import TypeVar
+
 import pytest
 import torch
 from torch import nn
 
 from vjepa2.errors import ConfigError, UnknownOptionError
+from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.presets import (
     MODELS,
@@ -18,7 +21,10 @@ from vjepa2.models.presets import (
     get_preset,
     preset_names,
 )
+from vjepa2.models.probe import VJEPA2AttentiveProbe
 from vjepa2.models.vjepa2 import VJEPA2Model
+
+Built = TypeVar("Built", bound=nn.Module)
 
 # name: file, key, repository, width, depth, heads, hidden width of an MLP, crop
 FILES = {
@@ -318,25 +324,35 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def on_meta(build: type[nn.Module], preset: Preset) -> nn.Module:
+def on_meta(build: type[Built], preset: Preset) -> Built:
     with torch.device("meta"):
         return build(preset.to_config())
 
 
-@pytest.mark.parametrize("name", [name for name, p in MODELS.items() if p.kind == "model"])
+@pytest.mark.parametrize("name", list(MODELS))
 def test_the_network_has_as_many_parameters_as_the_file(name: str) -> None:
+    preset = get_preset(name)
+    assert preset.kind == ("action_model" if "-ac-" in name else "model")
     (encoder, _), (predictor, _) = COUNTS[name]
-    model = on_meta(VJEPA2Model, get_preset(name))
-    assert isinstance(model, VJEPA2Model)
+    model = on_meta(VJEPA2ActionModel if "-ac-" in name else VJEPA2Model, preset)
     assert (count(model.encoder), count(model.predictor)) == (encoder, predictor)
     assert model.num_parameters() == encoder + predictor
 
 
+@pytest.mark.parametrize("name", list(PROBES))
+def test_the_probe_has_as_many_parameters_as_the_file(name: str) -> None:
+    preset = get_preset(name)
+    probe = on_meta(VJEPA2AttentiveProbe, preset)
+    assert probe.num_parameters() == preset.num_parameters["probe"]
+    # Three matrices and biases here are one of the file's in each of the three self-attention
+    # blocks, and two are one in the cross-attention.
+    assert len(list(probe.parameters())) == preset.num_tensors["probe"] + 3 * 4 + 2
+
+
 @pytest.mark.parametrize("name", [name for name in PROBES if "num_labels" in PROBES[name].config])
-def test_the_classifier_has_as_many_parameters_as_encoder_and_probe(name: str) -> None:
+def test_a_classifier_has_as_many_parameters_as_encoder_and_probe(name: str) -> None:
     preset = get_preset(name)
     assert preset.probe_of is not None
     model = on_meta(VJEPA2ForVideoClassification, preset)
-    assert isinstance(model, VJEPA2ForVideoClassification)
     below = sum(total for total, _ in COUNTS[preset.probe_of])
-    assert count(model) - below == preset.num_parameters["probe"]
+    assert model.num_parameters() - below == preset.num_parameters["probe"]
