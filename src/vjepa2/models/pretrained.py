@@ -21,6 +21,7 @@ from vjepa2.files import atomic_folder
 from vjepa2.models.config_file import CONFIG_NAME
 from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
 from vjepa2.models.network import Network
+from vjepa2.models.preset_files import named_preset, requested
 from vjepa2.models.weights_file import (
     FileChoice,
     Opened,
@@ -81,10 +82,11 @@ class PretrainedModel(Network):
         `model.load_report` names every tensor that was dropped, made fresh or cast.
 
         Args:
-            name_or_path: folder, or `owner/name` of a hub repository (cached, mirrors by
-                HF_ENDPOINT, offline by HF_HUB_OFFLINE=1), or one weights file, such as an original
-                "vitl.pt". A file stands alone: its shapes tell the configuration (a config.json
-                beside it is not read), and its values are looked at.
+            name_or_path: folder; or `owner/name` of a hub repository (cached, mirrors by
+                HF_ENDPOINT, offline by HF_HUB_OFFLINE=1); or the name of a published model such as
+                "vjepa2-vitl" (docs/checkpoints.md; mirrors by VJEPA2_BASE_URL); or one weights
+                file, such as an original "vitl.pt". A file stands alone: its shapes tell the
+                configuration (a config.json beside it is not read), and its values are looked at.
             config: configuration to use in place of the stored one, or where to read it.
             dtype: element type of the parameters; None or "auto" keeps the stored one.
             torch_dtype: older name of `dtype`.
@@ -133,7 +135,16 @@ class PretrainedModel(Network):
         )
         choice = FileChoice(from_key, probe, head)
         cls._check_choice(choice)
-        path = weights_path(name_or_path)
+        path, own_config = weights_path(name_or_path), config
+        if path is None and (preset := named_preset(name_or_path)):
+            path, published, choice = requested(
+                preset,
+                parts=cls._parts,
+                choice=choice,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+            own_config = published if config is None else config
         with collector_paused():
             if path is None:
                 opened = cls._open_folder(
@@ -145,7 +156,9 @@ class PretrainedModel(Network):
                     path,
                     kind=cls.config_class,
                     parts=cls._parts,
-                    config=None if config is None else _read_config(cls.config_class, config),
+                    config=None
+                    if own_config is None
+                    else _read_config(cls.config_class, own_config),
                     overrides=config_overrides,
                     choice=choice,
                 )
