@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer_json({"url": f"{self.server.url}/{repo}", "name": repo})
         repo, action, revision = "/".join(parts[2:4]), parts[4], parts[5]
         if action == "branch":
-            self.server.repos[repo][revision] = {}
+            self.server.repos[repo].setdefault(revision, {})
             return self.answer_json({})
         if action == "preupload":
             names = [file["path"] for file in json.loads(body)["files"]]

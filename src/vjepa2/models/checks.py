@@ -25,12 +25,17 @@ def check_layout(pixels: Any, *, in_chans: int) -> None:
 
     Raises:
         ShapeError: wrong rank or axis order.
-        DtypeError: not a tensor.
+        DtypeError: not a dense tensor.
     """
     if not isinstance(pixels, Tensor):
         raise DtypeError(
             f"pixel_values_videos must be a tensor [B, T, C, H, W], got {type(pixels).__name__}. "
             "Pass the video through VJEPA2VideoProcessor(..., return_tensors='pt') first."
+        )
+    if pixels.layout is not torch.strided:
+        raise DtypeError(
+            f"pixel_values_videos must be a dense tensor, got one stored as {pixels.layout}. "
+            "Use pixels.to_dense()."
         )
     shape = list(pixels.shape)
     if pixels.ndim != 5:

@@ -173,6 +173,11 @@ def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | N
         raise LabelError(
             f"labels must be a tensor, got {type(labels).__name__}. Use torch.tensor(labels)."
         )
+    if labels.layout is not torch.strided or (labels.is_meta and not logits.is_meta):
+        kind = "without values (meta)" if labels.is_meta else f"stored as {labels.layout}"
+        raise LabelError(f"labels must be a plain tensor of numbers, got one {kind}.")
+    if labels.is_complex():
+        raise LabelError(f"labels must be whole or real numbers, got {labels.dtype}.")
     labels = labels.to(logits.device)
     batch, num_labels = logits.shape
     kind = problem_type or _kind_of(labels, num_labels)

@@ -6,13 +6,20 @@
 import abc
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from vjepa2.errors import CheckpointFormatError, ConfigError
+from vjepa2.errors import (
+    CheckpointFormatError,
+    CheckpointNotFoundError,
+    ConfigError,
+    check_kind,
+    check_path,
+)
 from vjepa2.files import atomic_path
-from vjepa2.weights.hub import HubOptions, open_source
+from vjepa2.weights.hub import HubOptions, open_source, upload_folder
 
 CONFIG_NAME = "config.json"
 
@@ -58,6 +65,7 @@ class ConfigFile(abc.ABC):
             UnknownOptionError: an override is not a field.
             CheckpointNotFoundError, CheckpointFormatError, ConfigError: see `from_json_file`.
         """
+        check_path("name_or_path", name_or_path)
         hub = HubOptions(
             revision=revision,
             cache_dir=cache_dir,
@@ -74,11 +82,17 @@ class ConfigFile(abc.ABC):
         """Read a `config.json`.
 
         Raises:
+            CheckpointNotFoundError: there is no such file, or it cannot be read.
             CheckpointFormatError: the file is not a JSON object.
-            ConfigError: a value in it is wrong; the message names the file.
+            ConfigError: a value in it is wrong (the message names the file), or `path` is no path.
         """
+        check_path("path", path)
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CheckpointNotFoundError(
+                f"{path} cannot be read: {error.strerror or error}. Give the path of a config.json."
+            ) from error
         except ValueError as error:
             raise CheckpointFormatError(
                 f"{path} is not valid JSON ({error}). Download or copy the file again."
@@ -115,8 +129,43 @@ class ConfigFile(abc.ABC):
             ConfigError: the fields do not fit each other.
             OutputError: the folder cannot be written.
         """
+        check_path("folder", folder)
         self.validate()
         self.to_json_file(Path(folder) / CONFIG_NAME)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload configuration",
+    ) -> str:
+        """Upload `config.json` in one commit and return its address; other files there stay.
+
+        Args:
+            repo_id: `owner/name`; made if it does not exist.
+            private: visibility of a new repository; None for the owner's default.
+            token: access token; None for the stored one.
+            revision: branch, made if needed; None for the main one.
+            commit_message: first line of the commit.
+
+        Raises:
+            ConfigError: the fields do not fit each other, or `repo_id` is no text.
+            OutputError: no access, no network, or HF_HUB_OFFLINE=1.
+        """
+        check_kind("repo_id", repo_id, str, words="the name of a repository, owner/name")
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return upload_folder(
+                Path(folder),
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                commit_message=commit_message,
+            )
 
 
 def _sorted(value: Any) -> Any:

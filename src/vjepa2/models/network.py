@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from vjepa2.errors import ConfigError, check_choice, check_option_names
+from vjepa2.errors import ConfigError, check_choice, check_kind, check_option_names
 from vjepa2.models.configuration import ATTENTION_IMPLEMENTATIONS, VJEPA2Config
 from vjepa2.nn.init import init_weights
 from vjepa2.runtime import resolve_dtype
@@ -71,7 +71,11 @@ class Network(nn.Module):
             config: the network's numbers; not changed.
             dtype: element type of the parameters; None means `config.dtype`, or float32.
             attn_implementation: "sdpa" or "eager"; None keeps the configuration's choice.
+
+        Raises:
+            ConfigError: an argument is wrong.
         """
+        check_kind("config", config, VJEPA2Config, words="a VJEPA2Config")
         own = copy.deepcopy(config)
         if attn_implementation is not None:
             own.attn_implementation = attn_implementation

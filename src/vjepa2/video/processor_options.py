@@ -7,6 +7,7 @@ port's byte for byte, and the port reads every file of ours.
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +31,7 @@ from vjepa2.strict_config import StrictConfig
 from vjepa2.video.geometry import CropRounding, crop_dict, default_size, size_dict
 from vjepa2.video.inputs import Layout
 from vjepa2.video.resize import BILINEAR, ResizeMode, resample_number
-from vjepa2.weights.hub import HubOptions, open_source
+from vjepa2.weights.hub import HubOptions, open_source, upload_folder
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -268,6 +269,40 @@ class ProcessorOptions(StrictConfig):
         with atomic_path(target) as path:
             path.write_text(self.to_json_string(), encoding="utf-8")
         return [str(target)]
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload processor",
+    ) -> str:
+        """Upload the file of `save_pretrained` in one commit and return its address.
+
+        Args:
+            repo_id: `owner/name`; made if it does not exist. Other files there stay.
+            private: visibility of a new repository; None for the owner's default.
+            token: access token; None for the stored one.
+            revision: branch, made if needed; None for the main one.
+            commit_message: first line of the commit.
+
+        Raises:
+            ConfigError: `repo_id` is no text.
+            OutputError: no access, no network, or HF_HUB_OFFLINE=1.
+        """
+        check_kind("repo_id", repo_id, str, words="the name of a repository, owner/name")
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return upload_folder(
+                Path(folder),
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                commit_message=commit_message,
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
