@@ -1,7 +1,10 @@
 """The exception tree, and messages that name the nearest option."""
 
 import pickle
+from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vjepa2 import errors
@@ -14,6 +17,7 @@ from vjepa2.errors import (
     check_option_names,
     nearest_hint,
 )
+from wrong_values import assert_named
 
 CLASSES = [
     value
@@ -68,3 +72,66 @@ def test_plain_errors_survive_pickling_between_worker_processes() -> None:
     error = pickle.loads(pickle.dumps(errors.VideoDecodeError("frame 3 is damaged")))
     assert isinstance(error, errors.VideoDecodeError)
     assert str(error) == "frame 3 is damaged"
+
+
+def test_messages_show_the_beginning_of_a_value_and_its_type() -> None:
+    assert errors.described("text") == "'text' (str)"
+    assert errors.described([1] * 99) == f"{repr([1] * 99)[:60]}... (list)"
+    assert errors.described("two\nlines") == "'two\\nlines' (str)"
+    assert errors.described(10**5000) == "a number of 16610 bits (int)"
+
+
+def test_plain_arguments_are_checked() -> None:
+    assert errors.checked_integer("n", np.int64(3), least=3, most=3) == 3
+    assert errors.checked_number("x", Fraction(1, 2), above=0) == 0.5
+    for value, message in (
+        (2, "n must be 3 or more, got 2"),
+        (5, "n must be 4 or less, got 5"),
+        (10**5000, "got a number of 16610 bits"),
+        (True, r"n must be an integer, got True \(bool\)"),
+        (3.0, r"n must be an integer, got 3.0 \(float\)"),
+        ("3", r"n must be an integer, got '3' \(str\)"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            errors.checked_integer("n", value, least=3, most=4)
+    for value, message in (
+        (0, "x must be above 0, got 0"),
+        (9, "x must be at most 8, got 9"),
+        (float("nan"), "x must be a finite number"),
+        (10**400, "x is too large a number"),
+        (1j, "x must be a number"),
+        (False, "x must be a number"),
+    ):
+        with pytest.raises(errors.InputError, match=message):
+            errors.checked_number("x", value, above=0, most=8, error=errors.InputError)
+    errors.check_flag("quiet", True)
+    with pytest.raises(ConfigError, match="quiet must be True or False, got 1"):
+        errors.check_flag("quiet", 1)
+
+
+def test_paths_are_checked() -> None:
+    for fine in ("a/b", Path("a"), "", "x" * 255, "\udc80"):
+        errors.check_path("out", fine)
+    for wrong, message in (
+        (3, "out must be a path"),
+        (b"a", "out must be a path"),
+        ("a\0b", "null character"),
+        ("x" * 256, "longer than 255 bytes"),
+        ("\ud800", "no file name can hold"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            errors.check_path("out", wrong)
+
+
+def test_every_choice_and_name_is_checked_whatever_its_kind() -> None:
+    def is_text(value: object) -> bool:
+        return isinstance(value, str) and value == "text"
+
+    assert_named(lambda value: check_choice("pool", value, ["text"]), allowed=is_text)
+    with pytest.raises(UnknownOptionError, match="no option 1"):
+        check_option_names("embed", {1: 2}, ["pool"])
+
+
+def test_a_frame_that_does_not_exist_is_an_index_error() -> None:
+    assert issubclass(errors.FrameIndexError, IndexError)
+    assert issubclass(errors.FrameIndexError, errors.InputError)

@@ -5,6 +5,7 @@ import torch
 
 from vjepa2.errors import ConfigError
 from vjepa2.runtime import resolve_device, resolve_dtype
+from wrong_values import assert_named
 
 
 def test_dtype_names() -> None:
@@ -22,3 +23,8 @@ def test_devices() -> None:
     assert resolve_device().type in ("cpu", "cuda", "mps")
     with pytest.raises(ConfigError, match="Device 'gpu' cannot be used here"):
         resolve_device("gpu")
+
+
+def test_what_names_no_device_or_type_is_refused() -> None:
+    assert_named(resolve_device, allowed=lambda value: value is None, error=ConfigError)
+    assert_named(resolve_dtype, error=ConfigError)

@@ -1,10 +1,12 @@
 """Frames carry their times, and refuse tensors that are not frames."""
 
+import numpy as np
 import pytest
 import torch
 
-from vjepa2.errors import DtypeError, ShapeError
+from vjepa2.errors import DtypeError, FrameIndexError, InputError, ShapeError
 from vjepa2.video.frames import Frame, Frames
+from wrong_values import assert_named, is_number
 
 
 def three_frames() -> Frames:
@@ -75,3 +77,38 @@ def test_pixels_that_are_no_tensor_are_refused():
     times = torch.zeros(2, dtype=torch.float64)
     with pytest.raises(DtypeError, match=r"must be a uint8 tensor \[T, C, H, W\], got list"):
         Frames(data=[1, 2], pts_seconds=times, duration_seconds=times)
+
+
+def test_positions_that_do_not_exist_or_are_none():
+    frames = three_frames()
+    for number in (3, -4, 10**400):
+        with pytest.raises(FrameIndexError, match=r"no frame .* positions 0 to 2"):
+            frames[number]
+    for key in (1.0, "1", True, None, [True], [0.5], np.array([0.0]), object()):
+        with pytest.raises(InputError, match="must be an integer"):
+            frames[key]
+    with pytest.raises(ShapeError, match=r"one row \[n\], got shape \[1, 1\]"):
+        frames[torch.tensor([[0]])]
+    for key in (slice(None, None, 0), slice("a", 2), slice(0.5, 2)):
+        with pytest.raises(InputError, match="Cannot take the frames"):
+            frames[key]
+
+
+def test_positions_of_every_kind():
+    frames = three_frames()
+    for key in ([2, 0], (2, 0), np.array([2, 0]), torch.tensor([2, 0]), [-1, np.int64(0)]):
+        assert frames[key].pts_seconds.tolist() == [1.75, 1.0]
+    assert frames[torch.tensor([True, False, True])].pts_seconds.tolist() == [1.0, 1.75]
+    assert frames[np.array([False, True, False])].pts_seconds.tolist() == [1.5]
+    assert frames[::-1].pts_seconds.tolist() == [1.75, 1.5, 1.0]
+    assert frames[range(1, 3)].pts_seconds.tolist() == [1.5, 1.75]
+    assert frames[1:].data.data_ptr() == frames.data[1].data_ptr()  # a view
+
+
+def test_times_of_one_frame_are_numbers():
+    data = torch.zeros(3, 2, 4, dtype=torch.uint8)
+    assert_named(
+        lambda time: Frame(data=data, pts_seconds=time, duration_seconds=0.5),
+        allowed=lambda time: is_number(time, above=-1e300),
+        error=InputError,
+    )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from video_clips import FPS, HEIGHT, WIDTH, encode, numbers, picture
 
 from vjepa2.errors import (
@@ -140,3 +141,25 @@ def test_limits_hold(folder: Path):
 def test_only_pyav_reads_folders(folder: Path):
     with pytest.raises(ConfigError, match="read it with backend='pyav'"):
         VideoReader(folder, backend="torchcodec")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_opacity_is_ignored_as_the_port_does(tmp_path: Path, mode: str):
+    """A transparent pixel shows its stored colour; Pillow's `convert("RGB")` is the port's way."""
+    shown = np.random.default_rng(0).integers(0, 256, (12, 16, 4), dtype=np.uint8)
+    shown[:4, :, 3], shown[4:8, :, 3] = 0, 128  # transparent, half and anything
+    if mode == "P":
+        image = Image.fromarray(shown[:, :, :3]).quantize(16)
+        image.save(tmp_path / "0.png", transparency=3)
+        expected = np.asarray(image.convert("RGB"))
+    elif mode == "LA":
+        Image.fromarray(shown[:, :, [0, 3]], mode).save(tmp_path / "0.png")
+        expected = shown[:, :, [0, 0, 0]]
+    else:
+        Image.fromarray(shown, mode).save(tmp_path / "0.png")
+        expected = shown[:, :, :3]
+    with Image.open(tmp_path / "0.png") as stored:
+        assert "A" in stored.getbands() or "transparency" in stored.info
+        np.testing.assert_array_equal(np.asarray(stored.convert("RGB")), expected)
+    with VideoReader(tmp_path) as reader:
+        np.testing.assert_array_equal(reader[0].permute(1, 2, 0).numpy(), expected)

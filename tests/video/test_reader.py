@@ -15,6 +15,7 @@ from vjepa2.video import cursor as cursor_module
 from vjepa2.video.frames import Frame, Frames
 from vjepa2.video.limits import ReadLimits
 from vjepa2.video.reader import VideoReader
+from wrong_values import assert_named, is_number, is_whole
 
 END = 40 / FPS
 
@@ -326,3 +327,53 @@ def test_the_module_imports_without_pyav_and_says_what_to_install(monkeypatch: p
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingExtraError, match="pip install av"):
         VideoReader(b"x")
+
+
+def test_numbers_times_and_ends_of_a_wrong_kind(reader: VideoReader):
+    def is_frame(value: object) -> bool:
+        return is_whole(value, least=-40, most=39)
+
+    def is_time(value: object) -> bool:
+        return is_number(value, above=-1e-9, most=1.5)
+
+    assert_named(reader.get_frame_at, allowed=is_frame, error=InputError)
+    assert_named(reader.get_frame_played_at, allowed=is_time, error=InputError)
+    assert_named(
+        lambda end: reader.get_frames_played_in_range(0.0, end), allowed=is_time, error=InputError
+    )
+    for place in range(3):
+        assert_named(
+            lambda value, place=place: reader.get_frames_in_range(
+                *[value if place == at else default for at, default in enumerate((0, 2, 1))]
+            ),
+            allowed=lambda value, place=place: is_whole(
+                value, least=1 if place == 2 else -(10**400)
+            ),
+            error=InputError,
+        )
+    for items in (3, None, "12", b"12", {1: 2}, 1.5, object(), [None], [[0]], ["0"]):
+        with pytest.raises(InputError):
+            reader.get_frames_at(items)
+        with pytest.raises(InputError):
+            reader.get_frames_played_at(items)
+    with pytest.raises(InputError, match="Cannot take the frames"):
+        reader[0.5:2]
+
+
+def test_options_of_a_wrong_kind(clip: bytes):
+    for name, allowed in (
+        ("backend", lambda value: False),
+        ("on_damage", lambda value: False),
+        ("limits", lambda value: value is None),
+        ("num_ffmpeg_threads", lambda value: is_whole(value, least=0, most=1024)),
+        ("frames_per_second", lambda value: value is None),
+    ):
+        assert_named(
+            lambda value, name=name: VideoReader(clip, **{name: value}).close(),
+            allowed=allowed,
+            error=ConfigError,
+        )
+
+
+def test_sources_of_a_wrong_kind():
+    assert_named(VideoReader)

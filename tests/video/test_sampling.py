@@ -1,6 +1,7 @@
 """Each strategy takes exactly the frames that its description says."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from video_clips import encode, numbers
 from vjepa2.errors import ConfigError, InputError, VideoTooShortError
 from vjepa2.video.reader import VideoReader
 from vjepa2.video.sampling import ClipSampling, clip_indices, sample_clip, sample_indices
+from wrong_values import assert_named, is_number, is_whole
 
 
 def indices(num_video_frames: int, **options: object) -> list[int]:
@@ -165,3 +167,44 @@ def test_sample_clip_decodes_the_chosen_frames():
         even = ClipSampling(num_frames=6, strategy="fps", fps=2.0)
         assert clip_indices(reader, even) == [0, 3, 5, 7, 7, 8]
         assert numbers(sample_clip(reader, even).data) == [0, 3, 5, 7, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "allowed"),
+    [
+        ("num_frames", {}, lambda value: is_whole(value, least=1, most=65536)),
+        ("start_frame", {}, lambda value: is_whole(value, least=0)),
+        ("stride", {"strategy": "stride"}, lambda value: is_whole(value, least=1)),
+        ("fps", {"strategy": "fps"}, lambda value: is_number(value, above=0)),
+        ("strategy", {}, lambda value: False),
+        ("short_video", {}, lambda value: False),
+    ],
+)
+def test_options_of_a_wrong_kind(name: str, options: dict, allowed: Callable[[object], bool]):
+    assert_named(
+        lambda value: ClipSampling(**options, **{name: value}), allowed=allowed, error=ConfigError
+    )
+
+
+def test_arguments_of_a_wrong_kind():
+    sampling = ClipSampling(num_frames=2, strategy="fps", fps=1.0)
+    times = torch.arange(3, dtype=torch.float64)
+    assert_named(lambda value: sample_indices(value, num_video_frames=3), error=ConfigError)
+    assert_named(
+        lambda value: sample_indices(ClipSampling(num_frames=2), num_video_frames=value),
+        allowed=lambda value: is_whole(value, least=1),
+    )
+    assert_named(
+        lambda value: sample_indices(
+            sampling, num_video_frames=3, pts_seconds=value, end_seconds=3.0
+        ),
+        error=InputError,
+    )
+    assert_named(
+        lambda value: sample_indices(
+            sampling, num_video_frames=3, pts_seconds=times, end_seconds=value
+        ),
+        allowed=lambda value: is_number(value, above=-1e300),
+        error=InputError,
+    )
+    assert_named(lambda value: sample_clip(value, sampling), error=InputError)

@@ -32,7 +32,9 @@ class PictureFolder:
     """Frames of a folder by their number.
 
     Files with one of `SUFFIXES` are frames, in natural order of their names (2 before 10); hidden
-    files and other files are left out. The first picture sets the size.
+    files and other files are left out. The first picture sets the size. Opacity is ignored, as in
+    the port: a transparent pixel shows the colour that is stored for it. To lay pictures on white
+    or black, do so before, or hand arrays with four channels to the processor (`do_convert_rgb`).
 
     Args:
         folder: an existing folder.

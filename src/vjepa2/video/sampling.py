@@ -127,6 +127,8 @@ def sample_indices(
         if pts_seconds is None or end_seconds is None:
             raise InputError("Strategy 'fps' needs pts_seconds and end_seconds of the video.")
         check_kind("pts_seconds", pts_seconds, Tensor, words="a tensor", error=InputError)
+        if not pts_seconds.is_floating_point():
+            raise InputError(f"pts_seconds must be seconds (float64), got {pts_seconds.dtype}.")
         end_seconds = checked_number("end_seconds", end_seconds, error=InputError)
         if pts_seconds.shape != (num_video_frames,):
             raise InputError(
