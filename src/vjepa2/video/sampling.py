@@ -209,4 +209,5 @@ def sample_clip(reader: VideoReader, sampling: ClipSampling) -> Frames:
         VideoTooShortError, ConfigError, InputError: see `clip_indices`.
         VideoError: the video cannot be decoded.
     """
-    return reader.get_frames_at(clip_indices(reader, sampling))
+    indices = clip_indices(reader, sampling)
+    return reader.get_frames_at(indices)
