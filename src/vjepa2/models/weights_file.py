@@ -119,7 +119,12 @@ def open_file(
         if "probe" in parts or not name.startswith(HEADS)
     }
     original = file.layout != "ours" or choice.probe is not None
-    geometry = infer_geometry(tensors, where=str(path), original_probe=original)
+    geometry = infer_geometry(
+        tensors,
+        where=str(path),
+        needs_encoder="encoder" in parts,
+        original_probe=original,
+    )
     values = geometry.completed(overrides, where=str(path))
     if "id2label" in overrides and "num_labels" not in overrides:
         values.pop("num_labels", None)  # the names tell more than their number

@@ -93,13 +93,18 @@ class Geometry:
 
 
 def infer_geometry(
-    tensors: Mapping[str, Tensor], *, where: str = "the file", original_probe: bool = True
+    tensors: Mapping[str, Tensor],
+    *,
+    where: str = "the file",
+    needs_encoder: bool = False,
+    original_probe: bool = True,
 ) -> Geometry:
     """Tell the configuration from tensors under our names.
 
     Args:
         tensors: encoder, predictor, probe, or several of them; only shapes are looked at.
         where: the file, for the message.
+        needs_encoder: refuse a predictor or probe on its own.
         original_probe: whether a probe among them is one of Meta's, with 16 heads; those that the
             Hugging Face port stores have the heads of its encoder.
 
@@ -111,7 +116,7 @@ def infer_geometry(
     reader = _Shapes(shapes, where)
     found = Geometry(probe="pooler.query_tokens" in shapes)
     has_predictor = any(name.startswith("predictor.") for name in shapes)
-    if _PATCHES not in shapes and not has_predictor and not found.probe:
+    if _PATCHES not in shapes and (needs_encoder or not (has_predictor or found.probe)):
         raise reader.foreign("no patch embedding of video")
     found.values["model_type"] = family = _family(shapes)
     if _PATCHES in shapes:

@@ -11,6 +11,7 @@ head. Every other difference is a `CheckpointMismatchError`. `LoadReport` names 
 was dropped, made fresh or cast, and why.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,8 +166,9 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Loa
 
 
 def stored_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
-    """Element type of the first floating tensor of a checkpoint."""
-    return next((t.dtype for t in checkpoint.tensors.values() if t.dtype in FLOATS), None)
+    """Element type that holds all floating values of a checkpoint exactly; None without any."""
+    found = {tensor.dtype for tensor in checkpoint.tensors.values() if tensor.dtype in FLOATS}
+    return functools.reduce(torch.promote_types, found) if found else None
 
 
 def _rename(

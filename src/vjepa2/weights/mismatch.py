@@ -245,10 +245,13 @@ def _num_layers(names: Mapping[str, Tensor], stack: str) -> int:
 
 def _transposed(diff: Differences) -> str:
     if diff.mismatched and all(
-        diff.found[name].ndim > 1 and diff.found[name].shape == diff.needed[name].shape[::-1]
+        diff.found[name].ndim > 1 and diff.found[name].numel() == diff.needed[name].numel()
         for name in diff.mismatched
     ):
-        return "these matrices are transposed; the file was written by another framework's export"
+        return (
+            "these matrices are transposed or reshaped; the file was written by another "
+            "framework's export"
+        )
     return ""
 
 

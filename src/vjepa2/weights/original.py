@@ -67,8 +67,8 @@ class WeightsFile:
             from_key: sub-dictionary of the encoder; None for the preferred one.
 
         Raises:
-            CheckpointFormatError: there is no encoder, `from_key` is not there, or sub-dictionaries
-                of the same network differ.
+            CheckpointFormatError: there is no encoder, `from_key` is not there, a sub-dictionary
+                holds another network, or encoders of the file differ.
         """
         if self.layout != "nested":
             if from_key is not None:
@@ -79,9 +79,9 @@ class WeightsFile:
             return self._bare()
         key = self._encoder_key(from_key)
         self._check_same_network(key, asked=from_key is not None)
-        renamed = [to_ours(self.parts[key], "encoder")]
+        renamed = [self._part(key, "encoder")]
         if "predictor" in self.parts:
-            renamed.append(to_ours(self.parts["predictor"], "predictor"))
+            renamed.append(self._part("predictor", "predictor"))
         return self._as_checkpoint(renamed, from_key=key)
 
     def probe(self, *, head: int | None = None) -> Checkpoint:
@@ -141,6 +141,19 @@ class WeightsFile:
             f"{self.path} holds no encoder: looked for {', '.join(ENCODER_KEYS)}, found {held}. "
             + (f"Likely cause: {cause}." if cause else "Is it another kind of checkpoint?")
         )
+
+    def _part(self, key: str, part: Part) -> Renamed:
+        """One sub-dictionary under our names; it may not hold another part."""
+        renamed = to_ours(self.parts[key], part)
+        for name in renamed.unexpected:
+            other = part_of(name)
+            if other not in (None, part):
+                raise CheckpointFormatError(
+                    f"{key!r} of {self.path} should be a {part}, but holds {name!r} of a {other}: "
+                    "the sub-dictionaries are mixed up. Save the checkpoint again, each network "
+                    "under its own name."
+                )
+        return renamed
 
     def _check_same_network(self, key: str, *, asked: bool) -> None:
         """Encoders of one file are the same network: one that lacks tensors was cut off."""
