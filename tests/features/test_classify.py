@@ -13,6 +13,7 @@ from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.reader import VideoReader
+from wrong_values import assert_named, is_whole
 
 
 def logits_by_hand(clip: Path, model: VJEPA2ForVideoClassification, at: list[int]) -> torch.Tensor:
@@ -122,3 +123,19 @@ def test_damaged_weights_are_an_error_not_a_label(model_folder: Path, tmp_path: 
     processor = VJEPA2VideoProcessor.from_pretrained(model_folder)
     with pytest.raises(InputError, match="gave NaN or infinity"):
         classify(frames, model=model, processor=processor)
+
+
+def test_arguments_of_a_wrong_kind(clip: Path, model_folder: Path) -> None:
+    model = VJEPA2ForVideoClassification.from_pretrained(model_folder)
+    classifier = make_classifier(model)
+    assert_named(
+        lambda value: make_classifier(model, top_k=value),
+        allowed=lambda value: is_whole(value, least=1),
+        error=ConfigError,
+    )
+    assert_named(lambda value: classify_files([clip], classifier=value), error=ConfigError)
+    for files in (None, 3, "clip.mp4", b"clip.mp4", clip, [3], [None], [[clip]], object()):
+        with pytest.raises(InputError, match=r"files must be a list|A file must be a path"):
+            classify_files(files, classifier=classifier)
+    with pytest.raises(ConfigError, match="quiet must be True or False"):
+        classify_files([clip], classifier=classifier, quiet=1)

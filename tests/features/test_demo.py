@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from vjepa2 import classify, embed
-from vjepa2.errors import OutputError, VideoError
+from vjepa2.errors import ConfigError, InputError, OutputError, VideoError
 from vjepa2.features.demo import DemoResult, make_demo_clip, run_demo
 from vjepa2.features.pictures import overlay
 from vjepa2.features.report import write_report
@@ -239,3 +239,16 @@ def test_parts_of_a_page_are_escaped() -> None:
     assert escape("<a href='x'>&") == "&lt;a href=&#x27;x&#x27;&gt;&amp;"
     assert "<i>" not in bars([("<i>", 0.5)]) + table([("<i>", "<i>")]) + page(title="<i>", body="")
     assert "width:50.0%" in bars([("a", 0.5)]) and "50.0 %" in bars([("a", 0.5)])
+
+
+def test_arguments_of_a_wrong_kind(tmp_path: Path) -> None:
+    for seed in (-1, 1.5, "1", None, True, 10**30):
+        with pytest.raises(ConfigError, match="seed must be"):
+            make_demo_clip(tmp_path / "clip.mp4", seed=seed)
+    for out in (None, 3, "a\0b"):
+        with pytest.raises(ConfigError, match="out "):
+            run_demo(out)
+    for video in (3, b"a", ["a"]):
+        with pytest.raises(InputError, match="video must be a path"):
+            run_demo(tmp_path, video=video)
+    assert list(tmp_path.iterdir()) == []

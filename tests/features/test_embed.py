@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from vjepa2.shapes import TokenGrid
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.reader import VideoReader
 from vjepa2.video.sampling import ClipSampling
+from wrong_values import assert_named, is_whole
 
 
 def by_hand(clip: Path, folder: Path, indices: list[int]) -> torch.Tensor:
@@ -166,3 +168,28 @@ def test_weights_id_tells_models_apart(model_folder: Path) -> None:
     with torch.no_grad():
         ready.base.encoder.layernorm.bias += 1e-3
     assert ready.weights_id() != before
+
+
+def test_arguments_of_a_wrong_kind(clip: Path) -> None:
+    torch.manual_seed(0)
+    model = VJEPA2Model(small_config()).eval()
+    with VideoReader(clip) as reader:
+        frames = reader.get_frames_at(range(8))
+    for name, allowed in (
+        ("processor", lambda value: value is None),
+        ("num_frames", lambda value: value is None or is_whole(value, least=1, most=65536)),
+        ("num_clips", lambda value: is_whole(value, least=1, most=8)),
+        ("sampling", lambda value: False),
+        ("pool", lambda value: False),
+    ):
+        assert_named(
+            lambda value, name=name: embed(frames, model=model, **{name: value}), allowed=allowed
+        )
+    assert_named(lambda value: embed(value, model=model))
+    for name in ("device", "dtype"):
+        for value in (3.5, True, [], "gpu", object(), "meta", np.array(["cpu", "cpu"])):
+            with pytest.raises(ConfigError):
+                embed(frames, **{name: value})
+    for value in (3, True, [], {}, object(), b"a", np.zeros(3), torch.nn.Linear(2, 2)):
+        with pytest.raises(ConfigError, match="model must be"):
+            embed(frames, model=value)

@@ -417,3 +417,20 @@ def test_progress_goes_to_stderr(
     embed_files(videos, tmp_path / "all.npy", embedder=embedder)
     captured = capsys.readouterr()
     assert "Embed: 3/3" in captured.err and captured.out == ""
+
+
+def test_arguments_of_a_wrong_kind(videos: list[Path], embedder: Embedder, tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    for files in (None, 3, str(videos[0]), videos[0], [3], [None], object()):
+        with pytest.raises(InputError, match=r"files must be a list|A file must be a path"):
+            embed_files(files, out, embedder=embedder)
+    for target in (None, 3, "a\0b", "x" * 300, ["a"], object()):
+        with pytest.raises(ConfigError, match="out "):
+            embed_files(videos, target, embedder=embedder)
+    with pytest.raises(ConfigError, match="embedder must be an Embedder"):
+        embed_files(videos, out, embedder=embedder.model)
+    for name in ("overwrite", "quiet"):
+        for value in (None, 1, "yes", torch.zeros(2)):
+            with pytest.raises(ConfigError, match=f"{name} must be True or False"):
+                embed_files(videos, out, embedder=embedder, **{name: value})
+    assert not out.exists()

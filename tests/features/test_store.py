@@ -195,3 +195,18 @@ def test_a_failed_write_leaves_the_old_file(
     with pytest.raises(OutputError, match="No space left"):
         write_rows(path, [row(1)], settings=SETTINGS)
     assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
+
+
+def test_arguments_of_a_wrong_kind(tmp_path: Path) -> None:
+    rows = [row()]
+    for call in (read_rows, read_header, lambda value: write_rows(value, rows, settings={})):
+        for path in (None, 3, b"a.npy", ["a.npy"], "a\0.npy", object()):
+            with pytest.raises(InputError, match="path "):
+                call(path)
+    for wrong in (None, 3, ["a"], object(), [None]):
+        with pytest.raises(InputError, match="ow"):
+            write_rows(tmp_path / "a.npy", wrong, settings={})
+    for settings in (None, [1], {"a": object()}, {"a": float("nan")}, {(1, 2): 3}):
+        with pytest.raises(InputError, match="settings must be"):
+            write_rows(tmp_path / "a.npy", rows, settings=settings)
+    assert list(tmp_path.iterdir()) == []

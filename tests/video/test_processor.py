@@ -11,10 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from vjepa2.errors import ConfigError, InputError, ShapeError, UnknownOptionError
+from vjepa2.errors import (
+    ConfigError,
+    DtypeError,
+    InputError,
+    ShapeError,
+    UnknownOptionError,
+    VideoTooLargeError,
+)
 from vjepa2.video.metadata import VideoMetadata
 from vjepa2.video.processor import VJEPA2VideoProcessor as Processor
 from vjepa2.video.resize import has_vector_kernel
+from wrong_values import assert_named
 
 FIXTURES = Path(__file__).parent / "fixtures" / "processor"
 CASES = json.loads((FIXTURES / "manifest.json").read_text())["cases"]
@@ -247,3 +255,39 @@ def test_preprocess_is_the_call() -> None:
     result = Processor(crop_size=32).preprocess(video, return_tensors="pt")
     assert torch.equal(result.pixel_values_videos, pixels(video))
     assert Processor.model_input_names == ("pixel_values_videos",)
+
+
+def test_videos_and_call_options_of_a_wrong_kind() -> None:
+    processor = Processor(crop_size=32)
+    video = noise(2, 3, 40, 48)
+    assert_named(processor, allowed=lambda value: getattr(value, "is_meta", False))
+    assert_named(
+        lambda value: processor(video, return_tensors=value), allowed=lambda value: value is None
+    )
+    assert_named(
+        lambda value: processor(video, video_metadata=value), allowed=lambda value: value is None
+    )
+    for metadata in ({"total_num_frames": "2"}, {"total_num_frames": 2, "fps": "x"}):
+        with pytest.raises(ConfigError, match="video_metadata"):
+            processor(video, video_metadata=metadata)
+
+
+def test_tensors_without_pixels_are_refused() -> None:
+    processor = Processor(crop_size=32)
+    with pytest.raises(DtypeError, match=r"dense tensor, got one stored as torch.sparse_coo"):
+        processor(noise(2, 3, 40, 48).to_sparse())
+    with pytest.raises(DtypeError, match="meta device, which holds no pixels to bring to cpu"):
+        processor(noise(2, 3, 40, 48).to("meta"), device="cpu")
+    with pytest.raises(DtypeError, match="must hold its pixels"):
+        processor(noise(2, 4, 40, 48).to("meta"), do_convert_rgb=True)
+
+
+def test_a_result_that_does_not_fit_into_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*shape: object, **options: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(VideoTooLargeError, match=r"no memory on cpu .* \[1, 2, 3, 32, 32\]"):
+        Processor(crop_size=32)(noise(2, 3, 40, 48))
+    with pytest.raises(ConfigError, match="more than 67108864 pixels a frame"):
+        Processor(crop_size=10**9)

@@ -2,8 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from vjepa2.errors import (
@@ -14,6 +17,7 @@ from vjepa2.errors import (
     UnknownOptionError,
 )
 from vjepa2.video.processor import VJEPA2VideoProcessor as Processor
+from wrong_values import assert_named, is_number, is_whole
 
 FIXTURES = Path(__file__).parent / "fixtures" / "processor"
 FILE_NAME = "video_preprocessor_config.json"
@@ -149,3 +153,51 @@ def test_wrong_values_are_refused(options: dict[str, object], words: str) -> Non
 def test_options_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Processor().do_resize = False  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("crop_size", lambda value: is_whole(value, least=1, most=8192)),
+        ("size", lambda value: value in (None, {}) or is_whole(value, least=1, most=8192)),
+        ("resample", lambda value: is_whole(value, least=0, most=3)),
+        ("rescale_factor", lambda value: is_number(value, above=0)),
+        ("num_frames", lambda value: value is None or is_whole(value, least=1)),
+        ("fps", lambda value: value is None or is_number(value, above=0)),
+        ("crop_rounding", lambda value: False),
+        ("resize_mode", lambda value: False),
+        ("input_data_format", lambda value: value is None),
+        ("device", lambda value: value is None),
+    ],
+)
+def test_options_of_a_wrong_kind(name: str, allowed: Callable[[Any], bool]) -> None:
+    assert_named(
+        lambda value: Processor(**{name: value}),
+        # An array is compared element by element; none is allowed.
+        allowed=lambda value: (
+            (not hasattr(value, "ndim") and allowed(value))
+            or (isinstance(value, np.integer) and allowed(int(value)))
+        ),
+        error=ConfigError,
+    )
+
+
+@pytest.mark.parametrize("name", ["image_mean", "image_std"])
+@pytest.mark.parametrize("value", ["text", b"a", None, {}, {1: 2}, object(), [None], ["1"], [True]])
+def test_means_of_a_wrong_kind(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Processor(**{name: value})
+
+
+def test_switches_and_files_of_a_wrong_kind(tmp_path: Path) -> None:
+    for value in ("maybe", None, 3, [], object()):
+        for name in ("do_resize", "do_rescale", "return_metadata", "do_sample_frames"):
+            with pytest.raises(ConfigError, match=name):
+                Processor(**{name: value})
+    assert_named(Processor.from_pretrained)
+    assert_named(
+        Processor.from_dict, allowed=lambda value: isinstance(value, dict) and 1 not in value
+    )
+    for value in (None, 3, b"a", "a\0b", ["a"], object()):
+        with pytest.raises(ConfigError, match="folder"):
+            Processor().save_pretrained(value)  # type: ignore[arg-type]

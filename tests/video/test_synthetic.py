@@ -12,6 +12,7 @@ from torch import Tensor
 from vjepa2.errors import ConfigError, ShapeError
 from vjepa2.video.synthetic import CHANGES, MOTION_LABELS, changed_label, make_motion_clip
 from vjepa2.video.synthetic_film import place
+from wrong_values import assert_named, is_whole
 
 SEEDS = range(10)
 
@@ -290,3 +291,19 @@ def test_bad_arguments_are_named() -> None:
         changed_label("nothing moves", change="mirored")
     with pytest.raises(ConfigError, match="Motion label 'jumps' does not exist"):
         changed_label("jumps", change="mirrored")
+
+
+def test_arguments_of_a_wrong_kind() -> None:
+    options = {"label": MOTION_LABELS[0], "num_frames": 2, "size": (16, 16)}
+    for name, allowed in (
+        ("label", lambda value: False),
+        ("num_frames", lambda value: is_whole(value, least=2, most=65536)),
+        ("size", lambda value: False),
+        ("generator", lambda value: False),
+    ):
+        assert_named(
+            lambda value, name=name: make_motion_clip(
+                **(options | {"generator": torch.Generator()} | {name: value})
+            ),
+            allowed=allowed,
+        )

@@ -12,6 +12,7 @@ from torch import Tensor
 from vjepa2.errors import ConfigError, DtypeError, OutputError, ShapeError
 from vjepa2.video.synthetic import make_motion_clip
 from vjepa2.video.writer import H264, encode_video, h264_round_trip, write_video
+from wrong_values import assert_named, is_number, is_whole
 
 
 def smooth_frames(num_frames: int = 6, height: int = 48, width: int = 64) -> Tensor:
@@ -140,3 +141,23 @@ def test_what_the_encoder_refuses_is_an_output_error() -> None:
 def test_bad_settings_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         H264(**options)  # type: ignore[arg-type]
+
+
+def test_settings_and_arguments_of_a_wrong_kind(tmp_path: Path) -> None:
+    for name, allowed in (
+        ("fps", lambda value: is_number(value, above=0, most=1000)),
+        ("crf", lambda value: is_whole(value, least=0, most=51)),
+        ("keyframe_interval", lambda value: is_whole(value, least=1, most=1 << 20)),
+        ("threads", lambda value: is_whole(value, least=1, most=128)),
+        ("preset", lambda value: False),
+    ):
+        assert_named(
+            lambda value, name=name: H264(**{name: value}), allowed=allowed, error=ConfigError
+        )
+    frames = smooth_frames(2)
+    assert_named(lambda value: write_video(value, frames), error=ConfigError)
+    assert_named(encode_video)
+    assert_named(
+        lambda value: encode_video(frames, codec=value), allowed=lambda value: value is None
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from torch import Tensor
 from vjepa2.errors import ConfigError, InputError, check_kind, check_path
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.vjepa2 import VJEPA2Model
-from vjepa2.runtime import resolve_device
+from vjepa2.runtime import resolve_device, resolve_dtype
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.weights.hub import SHIPPED, shipped_folder
 
@@ -161,6 +161,8 @@ def load(
         )
     folder = resolve_model(model)
     place = resolve_device(device)
+    if dtype is not None:
+        dtype = resolve_dtype(dtype)
     if place.type == "meta":
         raise ConfigError("Nothing runs on the device 'meta', which holds no values. Take 'cpu'.")
     with warnings.catch_warnings():

@@ -228,6 +228,8 @@ class ProcessorOptions(StrictConfig):
             UnknownOptionError: an override does not exist.
         """
         check_kind("values", values, Mapping, words="a mapping of option names to values")
+        for name in values:
+            check_kind("An option's name", name, str, words="text")
         check_option_names(f"{cls.__name__}.from_dict", overrides, cls.model_fields)
         entries = {name: value for name, value in values.items() if value is not None}
         if not entries.pop("size_is_explicit", False):
