@@ -110,11 +110,12 @@ def test_plain_arguments_are_checked() -> None:
 
 
 def test_paths_are_checked() -> None:
-    for fine in ("a/b", Path("a"), "", "x" * 255, "\udc80"):
+    for fine in ("a/b", Path("a"), ".", "x" * 255, "\udc80"):
         errors.check_path("out", fine)
     for wrong, message in (
         (3, "out must be a path"),
         (b"a", "out must be a path"),
+        ("", "out is empty"),
         ("a\0b", "null character"),
         ("x" * 256, "longer than 255 bytes"),
         ("\ud800", "no file name can hold"),

@@ -285,6 +285,8 @@ def check_path(what: str, got: object, *, error: type[VJEPAError] = ConfigError)
     text = os.fspath(got) if isinstance(got, str | os.PathLike) else None
     if not isinstance(text, str):
         raise error(f"{what} must be a path, text or pathlib.Path, got {described(got)}.")
+    if not text:
+        raise error(f"{what} is empty. Give a path; the current folder is '.'.")
     try:
         parts = os.fsencode(text).replace(b"\\", b"/").split(b"/")
     except UnicodeEncodeError as problem:

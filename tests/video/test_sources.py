@@ -100,6 +100,11 @@ def test_a_missing_path_names_the_working_folder(tmp_path: Path, monkeypatch):
     assert isinstance(caught.value, FileNotFoundError)
 
 
+def test_an_empty_path_is_not_the_current_folder():
+    with pytest.raises(VideoNotFoundError, match="path of the video is empty"):
+        VideoReader("")
+
+
 def test_a_path_through_a_file_is_missing(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(VideoNotFoundError):

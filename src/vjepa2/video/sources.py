@@ -74,7 +74,13 @@ class OpenedSource:
 
 
 def as_folder(source: VideoSource) -> Path | None:
-    """Return the path if `source` names an existing folder, else None."""
+    """Return the path if `source` names an existing folder, else None.
+
+    Raises:
+        VideoNotFoundError: empty text, which would be the current folder.
+    """
+    if isinstance(source, str) and not source:
+        raise VideoNotFoundError("The path of the video is empty. Give a file, a folder or a URL.")
     if isinstance(source, str | os.PathLike) and not is_url(source):
         path = Path(source)
         try:
