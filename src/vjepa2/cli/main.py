@@ -6,9 +6,12 @@ import typer
 
 from vjepa2._version import __version__
 from vjepa2.cli.classify import classify
+from vjepa2.cli.compare import compare
+from vjepa2.cli.convert import convert
 from vjepa2.cli.demo import demo
 from vjepa2.cli.embed import embed
 from vjepa2.cli.info import info
+from vjepa2.cli.inspect import inspect
 
 # Plain help: rich would cost more time than everything else here together.
 app = typer.Typer(
@@ -41,7 +44,7 @@ def _command(
     """
 
 
-for verb in (demo, embed, classify, info):
+for verb in (demo, embed, classify, inspect, convert, compare, info):
     app.command()(verb)
 
 

@@ -25,3 +25,18 @@ NumClips = Annotated[
     int, typer.Option(help="Clips per video, from stretches of equally many frames.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+FromKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Encoder of an original file: target_encoder, ema_encoder or encoder. Default: the "
+        "first of these that is there."
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Configuration field that the file does not tell, as num_attention_heads=4.",
+    ),
+]

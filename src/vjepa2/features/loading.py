@@ -9,12 +9,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vjepa2.errors import ConfigError, InputError, check_kind, check_path
 from vjepa2.models.classification import VJEPA2ForVideoClassification
+from vjepa2.models.preset_files import named_preset
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.runtime import resolve_device, resolve_dtype
 from vjepa2.video.processor import VJEPA2VideoProcessor
@@ -127,7 +129,8 @@ def load(
     """Load a model, or take a loaded one, together with its processor.
 
     Args:
-        model: hub name, folder, "motion-tiny", None for that one, or a loaded network.
+        model: hub name, folder, weights file, name of a published model, "motion-tiny", None for
+            that one, or a loaded network.
         kind: class to load; a `VJEPA2Model` reads a classifier's checkpoint too.
         processor: None reads the one saved with the model; for a loaded network one is made for
             its `config.crop_size`.
@@ -170,11 +173,15 @@ def load(
         warnings.filterwarnings("ignore", message=".*were made fresh")
         network = kind.from_pretrained(folder, dtype=dtype, device_map=place)
     report = network.load_report
+    if processor is None:
+        # An original file has no processor beside it.
+        alone = Path(folder).is_file() or named_preset(folder) is not None
+        processor = (
+            _default_processor(network) if alone else VJEPA2VideoProcessor.from_pretrained(folder)
+        )
     return LoadedModel(
         network=network,
-        processor=(
-            VJEPA2VideoProcessor.from_pretrained(folder) if processor is None else processor
-        ),
+        processor=processor,
         name=DEFAULT_MODEL if folder == resolve_model(None) else folder,
         has_fresh_head=report is not None and bool(report.fresh),
     )

@@ -11,9 +11,10 @@ A checkpoint of another architecture is refused by name where its `config.json` 
     AutoVideoProcessor, AutoProcessor VJEPA2VideoProcessor
 """
 
-from typing import NoReturn
+import os
+from typing import Any, NoReturn
 
-from vjepa2.errors import ConfigError
+from vjepa2.errors import ConfigError, check_option_names, check_path
 from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.configuration import VJEPA2Config
@@ -75,10 +76,44 @@ class AutoModelForVideoClassification(_Auto):
 class AutoVideoProcessor(_Auto):
     """Reads a `VJEPA2VideoProcessor`."""
 
-    from_pretrained = VJEPA2VideoProcessor.from_pretrained
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        subfolder: str = "",
+        **overrides: Any,
+    ) -> VJEPA2VideoProcessor:
+        """As `VJEPA2VideoProcessor.from_pretrained`; also by the name of a published model.
+
+        Published original files come without one: frames of the model's size, everything else as
+        for the converted models.
+        """
+        check_path("name_or_folder", name_or_folder)
+        if published := VJEPA2Config.of_published(name_or_folder):
+            check_option_names(
+                f"{cls.__name__}.from_pretrained", overrides, VJEPA2VideoProcessor.model_fields
+            )
+            side = published.crop_size
+            return VJEPA2VideoProcessor(
+                **{"crop_size": {"height": side, "width": side}, **overrides}
+            )
+        return VJEPA2VideoProcessor.from_pretrained(
+            name_or_folder,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            subfolder=subfolder,
+            **overrides,
+        )
 
 
 class AutoProcessor(_Auto):
     """Reads a `VJEPA2VideoProcessor`; the port's other name of the same."""
 
-    from_pretrained = VJEPA2VideoProcessor.from_pretrained
+    from_pretrained = AutoVideoProcessor.from_pretrained

@@ -48,6 +48,11 @@ class ConfigFile(abc.ABC):
         """Raise `ConfigError` when fields do not fit each other."""
 
     @classmethod
+    @abc.abstractmethod
+    def of_published(cls, name_or_path: str | os.PathLike[str]) -> Self | None:
+        """Configuration of a published model by its name; None for any other name."""
+
+    @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str],
@@ -61,11 +66,15 @@ class ConfigFile(abc.ABC):
     ) -> Self:
         """Read `config.json` of a folder or hub repository; `overrides` replace its fields.
 
+        The name of a published model (docs/checkpoints.md) gives its geometry without a download.
+
         Raises:
             UnknownOptionError: an override is not a field.
             CheckpointNotFoundError, CheckpointFormatError, ConfigError: see `from_json_file`.
         """
         check_path("name_or_path", name_or_path)
+        if published := cls.of_published(name_or_path):
+            return published.replaced(overrides)
         hub = HubOptions(
             revision=revision,
             cache_dir=cache_dir,

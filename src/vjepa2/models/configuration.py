@@ -15,6 +15,7 @@ instead of loading half.
 """
 
 import copy
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
@@ -341,6 +342,23 @@ class VJEPA2Config(_Fields):
         return self.return_dict
 
     # -- as a dictionary (`ConfigFile` turns it into a file) ------------------------------------
+
+    @classmethod
+    def of_published(cls, name_or_path: str | os.PathLike[str]) -> Self | None:
+        """Configuration of a published model by its name; None for any other name.
+
+        Raises:
+            UnknownOptionError: the name is nearly that of one.
+        """
+        # Not at the top: the table of published models is made of configurations.
+        from vjepa2.models.preset_files import named_preset
+
+        preset = named_preset(name_or_path)
+        if preset is None:
+            return None
+        config = cls(**preset.config)
+        config.name_or_path = preset.name
+        return config
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -107,6 +107,8 @@ def open_file(
     if "encoder" in parts:
         checkpoint = file.checkpoint(from_key=choice.from_key)
         _refuse_first_generation(file, checkpoint, confirmed=config is not None)
+        if "probe" in parts and file.heads and choice.probe is None:
+            choice = choice._replace(probe=path)  # one file with both, as `vjepa2 convert` writes
         if choice.probe is not None:
             checkpoint = with_probe(checkpoint, choice)
     else:

@@ -1,0 +1,37 @@
+"""`vjepa2 convert`: the same weights in another layout."""
+
+from typing import Annotated
+
+import typer
+
+from vjepa2.cli.answer import answering
+from vjepa2.cli.options import FromKey, Json, Settings
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="File, folder, hub name or preset.")],
+    target: Annotated[str, typer.Argument(help="A folder, or a .pt file for --to meta.")],
+    to: Annotated[str, typer.Option(help="Layout to write: hf, meta or vjepa2.")],
+    from_key: FromKey = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """Write a checkpoint in another layout: Hugging Face's, Meta's or this package's.
+
+    \b
+    Examples:
+      vjepa2 convert motion-tiny converted --to hf
+      vjepa2 convert motion-tiny converted.pt --to meta
+    """
+    with answering(as_json=json) as answer:
+        from vjepa2.tasks.convert_checkpoint import convert_checkpoint
+        from vjepa2.tasks.opened_weights import read_assignments
+
+        report = convert_checkpoint(
+            source,
+            target,
+            to=to,
+            from_key=from_key,
+            overrides=read_assignments(settings or ()),
+        )
+        answer.put(report.as_dict(), text=str(report))
