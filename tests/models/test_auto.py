@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vjepa2.errors import ConfigError
+from vjepa2.errors import ConfigError, UnknownOptionError
 from vjepa2.models import auto
+from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.vjepa2 import VJEPA2Model
@@ -47,6 +48,27 @@ def test_each_name_makes_its_class(folder: Path) -> None:
         processor = name.from_pretrained(folder)
         assert type(processor) is VJEPA2VideoProcessor
         assert processor.crop_size == {"height": 16, "width": 16}
+
+
+def test_the_configuration_chooses_the_class(tmp_path: Path) -> None:
+    """Also where the user's configuration is not the stored one, and for fresh models."""
+    config = SMALL.replaced({"model_type": "vjepa2_ac"})
+    made = auto.AutoModel.from_config(config, dtype="float16", attn_implementation="eager")
+    assert type(made) is VJEPA2ActionModel and made.dtype is torch.float16
+    assert made.config.attn_implementation == "eager"
+    made.save_pretrained(tmp_path)
+    for given in (None, config, tmp_path / "config.json"):
+        model, info = auto.AutoModel.from_pretrained(
+            tmp_path, config=given, output_loading_info=True
+        )
+        assert type(model) is VJEPA2ActionModel and not any(info.values())
+    with pytest.raises(ConfigError, match="vjepa2_ac"):
+        auto.AutoModelForVideoClassification.from_pretrained(tmp_path)
+
+
+def test_unknown_arguments(folder: Path) -> None:
+    with pytest.raises(UnknownOptionError, match="AutoModel.from_pretrained has no option 'dtpe'"):
+        auto.AutoModel.from_pretrained(folder, dtpe="float16")
 
 
 def test_fresh_models() -> None:
