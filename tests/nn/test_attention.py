@@ -169,3 +169,43 @@ def test_dropout_keeps_the_mean() -> None:
     kept = got.weights[got.weights > 0]
     torch.testing.assert_close(kept, torch.full_like(kept, 1 / 200 / 0.75))
     assert kept.numel() / got.weights.numel() == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("num_steps", [1, 2, 4])
+def test_steps_see_themselves_and_earlier_ones(
+    num_steps: int, implementation: AttentionImplementation, need_weights: bool
+) -> None:
+    """Equals a softmax under a whole mask, made with a double loop; gradients too."""
+    num_tokens = 12
+    query, key, value = (
+        torch.randn(2, num_tokens, 3, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)
+    )
+    size = num_tokens // num_steps
+    hidden = torch.zeros(num_tokens, num_tokens, dtype=torch.bool)
+    for i in range(num_tokens):
+        for j in range(num_tokens):
+            hidden[i, j] = j // size > i // size
+    scores = torch.einsum("bigd,bjgd->bgij", query, key) / math.sqrt(8)
+    weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
+    wanted = torch.einsum("bgij,bjgd->bigd", weights, value).flatten(2)
+    got = attend(
+        query,
+        key,
+        value,
+        implementation=implementation,
+        need_weights=need_weights,
+        causal_steps=num_steps,
+    )
+    torch.testing.assert_close(got.values, wanted, rtol=1e-12, atol=1e-12)
+    assert (got.weights is not None) == need_weights
+    if need_weights:
+        torch.testing.assert_close(got.weights, weights, rtol=1e-12, atol=1e-12)
+    seed = torch.randn_like(wanted)
+    for one, other in zip(
+        torch.autograd.grad(got.values, (query, key, value), seed),
+        torch.autograd.grad(wanted, (query, key, value), seed),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

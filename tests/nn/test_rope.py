@@ -10,6 +10,8 @@ from vjepa2.nn.rope import (
     RotaryLayout,
     apply_rotary,
     axis_width,
+    conditioned_positions,
+    conditioned_tables_for,
     rotary_tables,
     tables_for,
     token_positions,
@@ -222,3 +224,36 @@ def test_gradient(layout: RotaryLayout) -> None:
     x = torch.randn(1, 3, 1, 8, dtype=torch.float64, requires_grad=True)
     ids = torch.tensor([[1, 9, 23]])
     assert torch.autograd.gradcheck(lambda x: rotated(x, ids, layout), (x,))
+
+
+def test_positions_of_steps_with_conditions_by_hand() -> None:
+    """Two steps of 2 conditions and 1 x 3 patches, on a network trained on 6 x 6."""
+    got = conditioned_positions(
+        TokenGrid(2, 1, 3), num_conditions=2, training_side=6, device=torch.device("cpu")
+    )
+    step = [(0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 2), (0, 0, 4)]
+    wanted = torch.tensor([step + [(1, row, column) for _, row, column in step]])
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, wanted.float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_tables_of_steps_with_conditions(dtype: torch.dtype) -> None:
+    """At the training size patches turn as the encoder's; conditions by the time channels alone."""
+    grid = TokenGrid(3, 4, 4)
+    tables = conditioned_tables_for(
+        torch.zeros(1, 3 * 18, 8, dtype=dtype), grid, num_conditions=2, training_side=4, head_dim=16
+    )
+    assert tables.cos.dtype == tables.sin.dtype == dtype
+    patches = tables_for(
+        torch.zeros(1, 48, 8, dtype=dtype), torch.arange(48)[None], grid, head_dim=16
+    )
+    for one, other in zip(tables, patches, strict=True):
+        assert torch.equal(one.unflatten(1, (3, 18))[:, :, 2:].flatten(1, 2), other)
+    cos = tables.cos.unflatten(1, (3, 18))[0, :, :2, 0]  # [step, condition, channel]
+    sin = tables.sin.unflatten(1, (3, 18))[0, :, :2, 0]
+    assert (cos[..., 4:] == 1).all() and (sin[..., 4:] == 0).all()
+    angles = torch.arange(3, dtype=torch.float64)[:, None] * torch.tensor([1, 0.01] * 2).double()
+    wanted = angles.cos()[:, None].expand(-1, 2, -1)
+    tolerance = 5e-3 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(cos[..., :4].double(), wanted, rtol=0, atol=tolerance)
