@@ -68,7 +68,7 @@ class LoadReport:
     def __str__(self) -> str:
         parts = [f"{self.loaded} tensors from {', '.join(path.name for path in self.files)}"]
         if self.from_key:
-            parts.append(f"encoder from {self.from_key!r}")
+            parts.append(f"taken from {self.from_key!r}")
         for word, names in (("dropped", self.dropped), ("fresh", self.fresh), ("cast", self.cast)):
             if names:
                 parts.append(f"{len(names)} {word}: {fold(names)}")

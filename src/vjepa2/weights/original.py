@@ -119,9 +119,9 @@ class WeightsFile:
 
     def _encoder_key(self, from_key: str | None) -> str:
         present = ", ".join(self.encoder_keys) or "none"
-        if from_key is not None:
+        if from_key is not None and self.encoder_keys:
             if from_key not in self.encoder_keys:
-                empty = " (it is empty)" if from_key in self.parts else ""
+                empty = " (it is empty)" if self.parts.get(from_key) == {} else ""
                 raise CheckpointFormatError(
                     f"{self.path} has no encoder {from_key!r}{empty}. Encoders there: {present}."
                 )
@@ -149,24 +149,26 @@ class WeightsFile:
             other = part_of(name)
             if other not in (None, part):
                 raise CheckpointFormatError(
-                    f"{key!r} of {self.path} should be a {part}, but holds {name!r} of a {other}: "
-                    "the sub-dictionaries are mixed up. Save the checkpoint again, each network "
-                    "under its own name."
+                    f"{key!r} of {self.path} should hold the {part}, but has {name!r} of the "
+                    f"{other}: the sub-dictionaries are mixed up. Save the checkpoint again, each "
+                    "network under its own name."
                 )
         return renamed
 
     def _check_same_network(self, key: str, *, asked: bool) -> None:
         """Encoders of one file are the same network: one that lacks tensors was cut off."""
         chosen = _shapes(self.parts[key])
-        for other_key in self.encoder_keys:
+        for other_key in () if asked else self.encoder_keys:
             other = _shapes(self.parts[other_key])
-            lost = sorted(name for name, shape in other.items() if chosen.get(name) != shape)
-            if lost and not asked:
+            apart = sorted(name for name in chosen | other if chosen.get(name) != other.get(name))
+            if apart:
+                of_chosen, of_other = chosen.get(apart[0]), other.get(apart[0])
                 raise CheckpointFormatError(
                     f"In {self.path} the encoders {key!r} and {other_key!r} should be the same "
-                    f"network, but {key!r} lacks or has another shape of {lost[0]!r} (and "
-                    f"{len(lost) - 1} more). It is incomplete: copy the file again, or take "
-                    f"from_key={other_key!r}."
+                    f"network, but {len(apart)} tensors differ: {apart[0]!r} is "
+                    f"{_shape_word(of_chosen)} in the first and {_shape_word(of_other)} in the "
+                    "second. One of them is incomplete: copy the file again, or say which is right "
+                    f"with from_key={key!r} or {other_key!r}."
                 )
 
     def _bare(self) -> Checkpoint:
@@ -288,6 +290,10 @@ def _checked(content: object, *, path: Path, key: str) -> dict[str, Tensor]:
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     plain = ((without_wrappers(name), tensor) for name, tensor in tensors.items())
     return {name: tuple(tensor.shape) for name, tensor in plain if not name.endswith("pos_embed")}
+
+
+def _shape_word(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else f"{list(shape)}"
 
 
 def _modality(name: str) -> bool:
