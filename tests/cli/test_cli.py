@@ -19,7 +19,7 @@ from vjepa2.cli.main import app
 from vjepa2.errors import VJEPAError
 from vjepa2.features.store import read_header, read_rows
 
-VERBS = ("demo", "embed", "classify", "info")
+VERBS = ("demo", "embed", "classify", "inspect", "convert", "compare", "info")
 COMMAND = [sys.executable, "-c", "from vjepa2.cli.main import run; run()"]
 
 

@@ -147,6 +147,27 @@ def test_levels_of_a_classifier_are_not_lost_on_the_way(tmp_path: Path) -> None:
     assert again.config.pooler_levels == [0, 1]
 
 
+def test_encoder_file_and_probe_file_become_a_classifier(tmp_path: Path) -> None:
+    """With the heads and eps of the original probe, which the port cannot keep."""
+    model = make("original classifier")
+    model.save_pretrained(tmp_path / "model")
+    convert_checkpoint(tmp_path / "model", tmp_path / "both.pt", to="meta")
+    both = content(tmp_path / "both.pt")
+    torch.save({"classifiers": both.pop("classifiers"), "epoch": 20}, tmp_path / "probe.pt")
+    torch.save(both, tmp_path / "encoder.pt")
+    report = convert_checkpoint(
+        tmp_path / "encoder.pt",
+        tmp_path / "out",
+        to="vjepa2",
+        probe=tmp_path / "probe.pt",
+        overrides={**HEADS, "num_pooler_attention_heads": 4},
+    )
+    assert report.model_class == "VJEPA2ForVideoClassification"
+    again = VJEPA2ForVideoClassification.from_pretrained(tmp_path / "out")
+    assert again.config.pooler_eps == 1e-5
+    same_bits(dict(again.state_dict()), dict(model.state_dict()))
+
+
 def test_nothing_is_written_when_a_tensor_is_missing(tmp_path: Path) -> None:
     save("v2", tmp_path / "model")
     convert_checkpoint(tmp_path / "model", tmp_path / "a.pt", to="meta")

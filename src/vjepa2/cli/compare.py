@@ -25,6 +25,7 @@ def compare(
     \b
     Examples:
       vjepa2 compare motion-tiny motion-tiny
+      vjepa2 compare motion-tiny motion-tiny --json
     """
     with answering(as_json=json) as answer:
         from vjepa2.tasks.compare_checkpoints import compare_checkpoints

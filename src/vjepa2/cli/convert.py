@@ -13,6 +13,9 @@ def convert(
     target: Annotated[str, typer.Argument(help="A folder, or a .pt file for --to meta.")],
     to: Annotated[str, typer.Option(help="Layout to write: hf, meta or vjepa2.")],
     from_key: FromKey = None,
+    probe: Annotated[
+        str | None, typer.Option(help="Original probe file; makes a classifier of both.")
+    ] = None,
     settings: Settings = None,
     json: Json = False,
 ) -> None:
@@ -32,6 +35,7 @@ def convert(
             target,
             to=to,
             from_key=from_key,
+            probe=probe,
             overrides=read_assignments(settings or ()),
         )
         answer.put(report.as_dict(), text=str(report))

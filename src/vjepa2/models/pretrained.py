@@ -137,6 +137,7 @@ class PretrainedModel(Network):
         cls._check_choice(choice)
         path, own_config = weights_path(name_or_path), config
         if path is None and (preset := named_preset(name_or_path)):
+            _refuse_folder_options(revision=revision)
             path, published, choice = requested(
                 preset,
                 parts=cls._parts,
@@ -369,7 +370,9 @@ def _read_config(
 def _refuse_folder_options(**options: str | None) -> None:
     for name, value in options.items():
         if value:
-            raise ConfigError(f"{name}={value!r} is for folders and repositories, not for a file.")
+            raise ConfigError(
+                f"{name}={value!r} is for folders and repositories; original files have none."
+            )
 
 
 def _one_dtype(

@@ -15,6 +15,7 @@ import torch
 
 from vjepa2.errors import CheckpointNotFoundError, ConfigError, check_choice
 from vjepa2.files import atomic_path
+from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.preset_files import named_preset
 from vjepa2.models.pretrained import PretrainedModel
@@ -74,6 +75,7 @@ def convert_checkpoint(
     *,
     to: str,
     from_key: str | None = None,
+    probe: str | os.PathLike[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> ConversionReport:
     """Write the weights of `source` to `target` in another layout.
@@ -85,6 +87,7 @@ def convert_checkpoint(
         target: a folder, or for "meta" the path of a `.pt` file. Appears when it is complete.
         to: "hf", "meta" or "vjepa2".
         from_key: sub-dictionary of the encoder in an original file.
+        probe: original probe file; makes a classifier of it and the encoder in `source`.
         overrides: configuration fields that the file does not tell, or that are to be changed.
 
     Raises:
@@ -99,7 +102,9 @@ def convert_checkpoint(
     values = infer_geometry(opened.tensors, where=os.fspath(source)).values
     model_type = values["model_type"] if opened.config is None else opened.config.model_type
     model_class = class_for(opened.tensors, model_type=model_type)
-    model = model_class.from_pretrained(source, from_key=from_key, **(overrides or {}))
+    if probe is not None:
+        model_class = VJEPA2ForVideoClassification
+    model = model_class.from_pretrained(source, from_key=from_key, probe=probe, **(overrides or {}))
     report = model.load_report
     assert report is not None and not report.fresh
     if to == "hf":
