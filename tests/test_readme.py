@@ -23,7 +23,11 @@ from vjepa2.video.synthetic import make_motion_clip
 from vjepa2.video.writer import write_video
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "checkpoints.md",
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 PUBLISHED = {
     "facebook/vjepa2-vitl-fpc64-256": VJEPA2Model,
     "facebook/vjepa2-vitl-fpc16-256-ssv2": VJEPA2ForVideoClassification,
@@ -41,8 +45,10 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
+    """One after another in the order of the pages: later ones use what earlier ones wrote."""
     lines = [line for _, text in blocks("sh") for line in text.splitlines()]
-    return sorted({line.split("#")[0].strip() for line in lines if line.startswith("vjepa2 ")})
+    found = [line.split("#")[0].strip() for line in lines if line.startswith("vjepa2 ")]
+    return list(dict.fromkeys(found))
 
 
 @pytest.fixture(scope="module")

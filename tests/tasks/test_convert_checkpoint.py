@@ -209,7 +209,7 @@ def test_action_model_keeps_its_prefix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "to", "error", "words"),
     [
-        ("a.pt", "mata", ConfigError, "Did you mean 'meta'"),
+        ("a.pt", "meta2", ConfigError, "Did you mean 'meta'"),
         ("folder", "meta", ConfigError, "ends with .pt"),
         ("file.txt", "hf", ConfigError, "is a file"),
     ],
