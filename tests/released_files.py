@@ -197,11 +197,21 @@ def file_parts(tail: str) -> Parts:
     return {"classifiers": ("module.", shapes)}
 
 
-def write_released(folder: Path, tail: str) -> Path:
-    """Write a file as it would be downloaded, sparse and in bfloat16; returns its path."""
+def write_released(folder: Path, tail: str, *, two_encoders: bool = True) -> Path:
+    """Write a file as it would be downloaded, sparse and in bfloat16; returns its path.
+
+    Args:
+        folder: where it goes, under its published name.
+        tail: published name.
+        two_encoders: False gives both encoders of the file the same memory, which halves its size.
+    """
     content: dict[str, Any] = {}
+    encoder: dict[str, Tensor] | None = None
     for key, (prefix, shapes) in file_parts(tail).items():
-        tensors = empty({prefix + name: shape for name, shape in shapes.items()})
+        shared = encoder if key.endswith("encoder") and not two_encoders else None
+        names = {prefix + name: shape for name, shape in shapes.items()}
+        tensors = empty(names) if shared is None else dict(shared)
+        encoder = tensors if key == "encoder" else encoder
         content[key] = [tensors] if key == "classifiers" else tensors
     content |= {"opt": None, "scaler": None, "epoch": 40, "batch_size": 24, "world_size": 128}
     path = folder / tail
