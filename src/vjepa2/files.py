@@ -37,9 +37,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are shared ones
+        as_new_file(temporary)  # mkstemp makes private files; results are shared ones
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(final)
@@ -49,6 +47,13 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(f"Cannot write {final}: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def as_new_file(path: Path) -> None:
+    """Give a file the permissions that a new one gets here: some writers make private ones."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 @contextlib.contextmanager

@@ -113,3 +113,11 @@ def test_parameters_without_values_are_not_written() -> None:
     network.predictor.layernorm.weight = nn.Parameter(torch.empty(4, device="meta"))
     with pytest.raises(OutputError, match=r"1 parameters, such as 'predictor\.layernorm\.weight'"):
         all_values(network)
+
+
+def test_others_may_read_what_new_files_let_them_read(tmp_path: Path) -> None:
+    """safetensors 0.8 makes files that only their owner can read."""
+    (tmp_path / "new").touch()
+    write(tmp_path)
+    wanted = (tmp_path / "new").stat().st_mode
+    assert (tmp_path / "model.safetensors").stat().st_mode == wanted

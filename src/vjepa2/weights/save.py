@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vjepa2.errors import ConfigError, OutputError
+from vjepa2.files import as_new_file
 
 
 def write_weights(
@@ -62,6 +63,7 @@ def write_weights(
             )
         except SafetensorError as error:
             raise OutputError(f"Cannot write {folder / filename}: {error}.") from error
+        as_new_file(folder / filename)
         _wait_for_disk(folder / filename)
     written = list(split.filename_to_tensors)
     if split.is_sharded:
