@@ -25,8 +25,10 @@ from vjepa2.models.preset_files import named_preset, requested
 from vjepa2.models.weights_file import (
     FileChoice,
     Opened,
+    check_choice_of_parts,
     open_file,
     open_folder_with_probe,
+    refuse_folder_options,
     weights_path,
 )
 from vjepa2.runtime import resolve_dtype
@@ -134,10 +136,10 @@ class PretrainedModel(Network):
             subfolder=subfolder,
         )
         choice = FileChoice(from_key, probe, head)
-        cls._check_choice(choice)
+        check_choice_of_parts(choice, parts=cls._parts, owner=cls.__name__)
         path, own_config = weights_path(name_or_path), config
         if path is None and (preset := named_preset(name_or_path)):
-            _refuse_folder_options(revision=revision)
+            refuse_folder_options(revision=revision)
             path, published, choice = requested(
                 preset,
                 parts=cls._parts,
@@ -152,7 +154,7 @@ class PretrainedModel(Network):
                     name_or_path, hub, config, config_overrides, choice=choice, variant=variant
                 )
             else:
-                _refuse_folder_options(subfolder=subfolder, variant=variant)
+                refuse_folder_options(subfolder=subfolder, variant=variant)
                 opened = open_file(
                     path,
                     kind=cls.config_class,
@@ -187,19 +189,6 @@ class PretrainedModel(Network):
             )
         # The port's interface: one argument turns the result into a pair.
         return cast(Self, (model, report.as_loading_info())) if output_loading_info else model
-
-    @classmethod
-    def _check_choice(cls, choice: FileChoice) -> None:
-        if choice.probe is not None and {"encoder", "probe"} - set(cls._parts):
-            raise ConfigError(
-                f"probe= adds a pooler and classifier, which {cls.__name__} does not have beside "
-                "an encoder. Use VJEPA2ForVideoClassification, or VJEPA2AttentiveProbe for the "
-                "probe alone."
-            )
-        if choice.head is not None and choice.probe is None and "encoder" in cls._parts:
-            raise ConfigError("head= says which probe of the file probe=... to use; give both.")
-        if choice.from_key is not None and "encoder" not in cls._parts:
-            raise ConfigError(f"from_key= names an encoder; {cls.__name__} has none.")
 
     @classmethod
     def _open_folder(
@@ -365,14 +354,6 @@ def _read_config(
     if isinstance(config, VJEPA2Config):
         return config
     return kind.from_json_file(config) if Path(config).is_file() else kind.from_pretrained(config)
-
-
-def _refuse_folder_options(**options: str | None) -> None:
-    for name, value in options.items():
-        if value:
-            raise ConfigError(
-                f"{name}={value!r} is for folders and repositories; original files have none."
-            )
 
 
 def _one_dtype(

@@ -51,6 +51,30 @@ class FileChoice(NamedTuple):
     head: int | None = None
 
 
+def check_choice_of_parts(choice: FileChoice, *, parts: Container[str], owner: str) -> None:
+    """Refuse to choose what the model class `owner`, made of `parts`, does not have.
+
+    Raises:
+        ConfigError: with the argument and what it is for.
+    """
+    if choice.probe is not None and not ("encoder" in parts and "probe" in parts):
+        raise ConfigError(
+            f"probe= adds a pooler and classifier, which {owner} does not have beside an encoder. "
+            "Use VJEPA2ForVideoClassification, or VJEPA2AttentiveProbe for the probe alone."
+        )
+    if choice.head is not None and choice.probe is None and "encoder" in parts:
+        raise ConfigError("head= says which probe of the file probe=... to use; give both.")
+    if choice.from_key is not None and "encoder" not in parts:
+        raise ConfigError(f"from_key= names an encoder; {owner} has none.")
+
+
+def refuse_folder_options(**options: str | None) -> None:
+    """Raise `ConfigError` for the first option that has a value: none means anything for a file."""
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name}={value!r} is for folders and repositories, not for a file.")
+
+
 def weights_path(name_or_path: str | os.PathLike[str]) -> Path | None:
     """The path of a weights file; None for a folder or the name of a repository.
 
