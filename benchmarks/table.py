@@ -45,6 +45,8 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     imports = load("imports")["results"]
     memory = load("memory")["results"]
     weights = load("load")["results"]
+    original = load("load_original")["results"]
+    giant = load("load_giant")["results"]
     pixels = load("preprocess")["results"]
     decode = load("decode")["results"]
 
@@ -69,6 +71,8 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     near = min(case["within_one_level"] for case in pixels["fast_mode_against_exact"].values())
     equal, cases = pixels["equality"]["equal"], pixels["equality"]["cases"]
     share = decode["time"]["share_of_decoding_everything"]
+    original_gb = original["file_mib"] * 2**20 / 1e9
+    giant_peaks = [giant[side]["ratio_peak_read"] for side in ("folder", "folder_as_bfloat16")]
     decode_mb = decode["memory"]["peak_mb_beyond_import"]
 
     return [
@@ -185,6 +189,27 @@ def rows() -> list[tuple[str, str, str, str, str]]:
             "0.5x",
             at_most(max(first, again), 0.5),
             "load",
+        ),
+        (
+            f"loading a {original_gb:.1f} GB original file, vs. torch.load + load_state_dict",
+            f"{original['ratio_seconds']:.2f}x the time",
+            "1x",
+            at_most(original["ratio_seconds"], 1.0),
+            "load_original",
+        ),
+        (
+            "the same, peak memory when loaded / after every weight was read",
+            f"{original['ratio_peak_mib']:.2f}x / {original['ratio_peak_mib_read']:.2f}x",
+            "0.6x",
+            at_most(max(original["ratio_peak_mib"], original["ratio_peak_mib_read"]), 0.6),
+            "load_original",
+        ),
+        (
+            "peak memory of loading and reading ViT-G / to bfloat16, vs. its weights on disk",
+            f"{giant_peaks[0]:.2f}x / {giant_peaks[1]:.2f}x",
+            "1.15x",
+            at_most(max(giant_peaks), 1.15),
+            "load_original",
         ),
     ]
 

@@ -317,3 +317,20 @@ class TestFold:
 
 def test_no_floating_tensor_has_no_stored_type() -> None:
     assert stored_dtype(Checkpoint({"a": torch.zeros(2, dtype=torch.int64)}, {})) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        ([torch.float16, torch.float16], torch.float16),
+        ([torch.float16, torch.float32], torch.float32),
+        ([torch.float32, torch.float16], torch.float32),
+        ([torch.bfloat16, torch.float16], torch.float32),
+        ([torch.int8, torch.bfloat16], torch.bfloat16),
+        ([torch.float64, torch.float16], torch.float64),
+    ],
+)
+def test_mixed_files_are_not_rounded(stored: list[torch.dtype], wanted: torch.dtype) -> None:
+    """The model takes the narrowest type that holds every value."""
+    tensors = {str(index): torch.zeros(2, dtype=dtype) for index, dtype in enumerate(stored)}
+    assert stored_dtype(Checkpoint(tensors, {})) is wanted
