@@ -239,9 +239,9 @@ def action(seed: int = 0) -> Sample:
         **EXTRAS,
     }
     # One encoder only: nothing beside it tells that its last block was lost.
-    return Sample(
-        content, "encoder", "", only.ours | predicts.ours, VJEPA2ActionModel, {**HEADS, **DEPTHS}
-    )
+    # Frames of 4 by 4 patches: the predictor places its tokens by their number.
+    options = {**HEADS, **DEPTHS, "crop_size": 16}
+    return Sample(content, "encoder", "", only.ours | predicts.ours, VJEPA2ActionModel, options)
 
 
 def probe_one(seed: int = 0) -> Sample:

@@ -116,7 +116,7 @@ class TestSmall:
             ("v21_distilled", {"model_type": "vjepa2_1", "pred_num_levels": 1}),
             ("v21_distilled", {"pred_output_size": 20}),
             ("action", {"model_type": "vjepa2_ac", "action_size": 7, "state_size": 5}),
-            ("action", {"extrinsics_size": 6, "crop_size": 256}),
+            ("action", {"extrinsics_size": 6}),
             ("probe_one", {"num_labels": 5, "num_pooler_layers": 2, "hidden_size": 24}),
             ("probe_three", {"head_sizes": {"verb": 4, "noun": 6, "action": 9}}),
         ],
@@ -141,6 +141,17 @@ class TestSmall:
         given = {"num_attention_heads": 2, "pred_num_attention_heads": 2, "crop_size": 64}
         values = found.completed(given, where="x.pt")
         assert {name: values[name] for name in given} == given
+
+    def test_frame_size_of_the_action_model(self) -> None:
+        """Its predictor places patches by the size of the training frames."""
+        found = infer_geometry(small("action"))
+        assert "crop_size" not in found.values
+        given = {"num_attention_heads": 2, "pred_num_attention_heads": 2}
+        with pytest.raises(ConfigError, match=r"training frames.*Pass crop_size=\.\.\.\.$"):
+            found.completed(given, where="x.pt")
+        assert found.completed({**given, "crop_size": 32}, where="x.pt")["crop_size"] == 32
+        published = infer_geometry(released("vjepa2-ac-vitg.pt"))
+        assert published.values["crop_size"] == 256 and "crop_size" not in published.unknown
 
     def test_no_bias(self) -> None:
         tensors = {n: t for n, t in small("v2").items() if not n.endswith("query.bias")}

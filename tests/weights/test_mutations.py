@@ -111,7 +111,8 @@ def test_one_family_into_another(
     words: str,
 ) -> None:
     path = FAMILIES[family](0).save(tmp_path)
-    given: dict[str, Any] = {"config": config} if config else {**HEADS, "pred_num_hidden_layers": 2}
+    told = {**HEADS, "pred_num_hidden_layers": 2, "crop_size": 16}
+    given: dict[str, Any] = {"config": config} if config else told
     with pytest.raises(error, match=words) as caught:
         model.from_pretrained(path, **given)
     assert type(caught.value) is error

@@ -2,7 +2,8 @@
 
 Shapes tell widths, depths, patches, ratios, mask tokens, levels and classes, and so the family.
 They do not tell into how many heads a width is divided (published widths are looked up), nor the
-size of the frames that the weights were trained on (assumed, and said so).
+size of the frames that the weights were trained on. That size is assumed, and said so; only the
+action-conditioned predictor computes with it, so there it is looked up as well.
 """
 
 import math
@@ -43,6 +44,9 @@ PREDICTORS: dict[str, dict[int, Published]] = {
 }
 """The same for predictors, by family."""
 
+ACTION_WIDTHS = (1408, 1024)
+"""Widths of encoder and predictor of the published V-JEPA 2-AC, trained on frames of 256 pixels."""
+
 PROBE_HEADS = 16
 PROBE_EPS = 1e-5
 _CROP_SIZE = {"vjepa2": 256, "vjepa2_1": 384, "vjepa2_ac": 256}
@@ -76,7 +80,8 @@ class Geometry:
             where: the file, for the message.
 
         Raises:
-            ConfigError: heads are neither published for this width nor given.
+            ConfigError: heads, or the frame size of V-JEPA 2-AC, are neither published for these
+                widths nor given.
             CheckpointFormatError: published widths with another depth that nobody confirmed.
         """
         for name, reason in self.unusual.items():
@@ -126,7 +131,7 @@ def infer_geometry(
     if found.probe:
         _probe(reader, found, original=original_probe)
     if "hidden_size" in found.values:
-        _assume(found, "crop_size", _CROP_SIZE[family], f"usual for {family}")
+        _frame_size(found, family)
         _assume(found, "frames_per_clip", 64, "usual; positions come from the input")
     return found
 
@@ -306,6 +311,19 @@ def _published(
             f"the {what} of width {width} has {depth} blocks; published ones have "
             f"{' or '.join(map(str, known.depths))}"
         )
+
+
+def _frame_size(found: Geometry, family: str) -> None:
+    """Side of the training frames: rarely used, but the action predictor places its patches by it."""
+    widths = found.values["hidden_size"], found.values.get("pred_hidden_size")
+    if family == "vjepa2_ac" and widths != ACTION_WIDTHS:
+        found.unknown["crop_size"] = (
+            "the action-conditioned predictor places rows and columns on the grid of its training "
+            "frames, whose size no shape tells, and no V-JEPA 2-AC of these widths was published"
+        )
+        return
+    reason = "published for V-JEPA 2-AC" if family == "vjepa2_ac" else f"usual for {family}"
+    _assume(found, "crop_size", _CROP_SIZE[family], reason)
 
 
 def _assume(found: Geometry, name: str, value: Any, reason: str) -> None:
