@@ -7,7 +7,8 @@ Files, in the order they are looked for (as the Hugging Face port does): `model.
 
 Tensors are views of the memory-mapped file (private, copy-on-write): reading a 1.3 GB file takes
 milliseconds, pages come in when a value is first used, and writing to a tensor never changes the
-file. Values are not looked at here; `weights/values.py` does that for files given by their own path.
+file. Values are not looked at here; `weights/values.py` does that for files given by their own
+path.
 """
 
 import json
