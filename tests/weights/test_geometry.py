@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from original_files import EXTRAS, FAMILIES, probe
 from torch import Tensor
 
+from original_files import EXTRAS, FAMILIES, probe
 from released_files import ENCODERS as RELEASED_ENCODERS
 from released_files import file_parts
 from vjepa2.errors import CheckpointFormatError, ConfigError

@@ -314,7 +314,7 @@ def _published(
 
 
 def _frame_size(found: Geometry, family: str) -> None:
-    """Side of the training frames: rarely used, but the action predictor places its patches by it."""
+    """Side of the training frames, by which the action predictor places its patches."""
     widths = found.values["hidden_size"], found.values.get("pred_hidden_size")
     if family == "vjepa2_ac" and widths != ACTION_WIDTHS:
         found.unknown["crop_size"] = (
