@@ -9,7 +9,7 @@ import torch
 from small_networks import Base, Classifier, values_of
 from torch import Tensor, nn
 
-from vjepa2.errors import CheckpointMismatchError
+from vjepa2.errors import CheckpointMismatchError, ConfigError
 from vjepa2.weights.hub import FolderSource
 from vjepa2.weights.load import LoadPlan, LoadReport, load_into, stored_dtype
 from vjepa2.weights.mismatch import fold
@@ -90,6 +90,30 @@ class TestComplete:
         for name, parameter in network.named_parameters():
             assert parameter.data_ptr() == checkpoint.tensors[name].data_ptr()
             assert parameter.requires_grad
+
+    @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float64])
+    def test_what_float16_cannot_hold(
+        self, base: Base, folder_of: Write, stored: torch.dtype
+    ) -> None:
+        """65504 is its largest number; rounding begins to give infinity at 65520."""
+        tensors = {name: value.to(stored) for name, value in values_of(base).items()}
+        tensors["predictor.layernorm.bias"][1] = -65536.0
+        folder = folder_of(tensors)
+        network = skeleton(Base)
+        with pytest.raises(ConfigError, match=r"layernorm\.bias' holds values up to 6\.554e\+04;"):
+            load(network, folder, dtype=torch.float16)
+        load(skeleton(Base), folder, dtype=torch.bfloat16)
+        tensors["predictor.layernorm.bias"][1] = 65504.0
+        if stored != torch.bfloat16:  # which rounds that up
+            load(skeleton(Base), folder_of(tensors), dtype=torch.float16)
+
+    def test_infinity_that_was_stored_is_no_overflow(self, base: Base, folder_of: Write) -> None:
+        """Values of a folder are not looked at, and stay what they are."""
+        tensors = values_of(base)
+        tensors["predictor.layernorm.bias"][1] = float("inf")
+        network = skeleton(Base)
+        load(network, folder_of(tensors), dtype=torch.float16)
+        assert network.get_parameter("predictor.layernorm.bias")[1].isinf()
 
     def test_frozen_parameters_stay_frozen(self, base: Base, folder_of: Write) -> None:
         network = skeleton(Base)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vjepa2.errors import ConfigError
 from vjepa2.weights.mismatch import Differences, fold
 from vjepa2.weights.pages import FilePages
 from vjepa2.weights.read import Checkpoint, Origin
@@ -113,6 +114,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Loa
         CheckpointMismatchError: tensors are missing, unexpected, mis-shaped or not of a floating
             type; the message names the likely cause.
         CheckpointFormatError: values are NaN, infinite or zero throughout, see `LoadPlan`.
+        ConfigError: finite values would be infinite in the element type that was asked for.
     """
     assert not list(network.buffers()), "buffers would stay on the meta device"
     needed = network.state_dict(keep_vars=True)
@@ -239,9 +241,27 @@ def _assign(
             cast[name] = f"{_name(value.dtype)} -> {_name(dtype)}"
         placed = value.to(device=plan.place(name), dtype=dtype)
         if placed is not value:
+            _check_range(name, value, placed)
             pages.give_back(value)
         owner._parameters[leaf] = nn.Parameter(placed, requires_grad=old.requires_grad)
     return cast
+
+
+def _check_range(name: str, value: Tensor, cast: Tensor) -> None:
+    """Refuse a cast that made infinity of finite values, as float16 does above 65504."""
+    if 2 * torch.finfo(cast.dtype).max >= torch.finfo(value.dtype).max or cast.is_meta:
+        return
+    if not _finite(cast) and _finite(value):
+        raise ConfigError(
+            f"{name!r} holds values up to {float(value.abs().max()):.4g}; {_name(cast.dtype)} ends "
+            f"at {torch.finfo(cast.dtype).max:.4g}, so they would become infinity. Load with "
+            "dtype='bfloat16' or 'float32'."
+        )
+
+
+def _finite(tensor: Tensor) -> bool:
+    # Smallest and largest need no second tensor, unlike isfinite; NaN shows in both.
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in torch.aminmax(tensor))
 
 
 def _name(dtype: torch.dtype) -> str:
