@@ -115,6 +115,33 @@ class TestComplete:
         load(network, folder_of(tensors), dtype=torch.float16)
         assert network.get_parameter("predictor.layernorm.bias")[1].isinf()
 
+    def test_shared_and_overlapping_tensors_become_parameters_of_their_own(
+        self, tmp_path: Path
+    ) -> None:
+        """Training one of two that shared their memory would change the other."""
+        both = torch.arange(8.0)
+        tensors = values_of(Base())
+        tensors["encoder.layernorm.weight"] = both[:4]
+        tensors["encoder.layernorm.bias"] = both[4:]  # beside one another, as in a fused matrix
+        tensors["predictor.layernorm.weight"] = both[:4]
+        tensors["predictor.layernorm.bias"] = both[2:6]
+        tensors["predictor.layer.0.norm1.bias"] = both[:1].expand(4)
+        tensors["predictor.layer.0.norm2.bias"] = both[::2]
+        torch.save(tensors, tmp_path / "pytorch_model.bin")
+        network = skeleton(Base)
+        checkpoint = read_checkpoint(FolderSource(tmp_path))
+        load_into(network, checkpoint, plan(network))
+        for name in ("encoder.layernorm.weight", "encoder.layernorm.bias"):
+            address = checkpoint.tensors[name].data_ptr()
+            assert network.get_parameter(name).data_ptr() == address
+        for name, parameter in network.named_parameters():
+            assert torch.equal(parameter, tensors[name]), name
+            with torch.no_grad():
+                parameter.copy_(torch.arange(float(parameter.numel())).view_as(parameter))
+        for name, parameter in network.named_parameters():
+            wanted = torch.arange(float(parameter.numel())).view_as(parameter)
+            assert torch.equal(parameter, wanted), name
+
     def test_frozen_parameters_stay_frozen(self, base: Base, folder_of: Write) -> None:
         network = skeleton(Base)
         network.requires_grad_(False)

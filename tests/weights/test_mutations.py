@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 from mutations import CASES, CONFIG, FORMAT, MISMATCH, Case
-from original_files import DEPTHS, FAMILIES, HEADS, Tensors, encoder, v2
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from original_files import DEPTHS, FAMILIES, HEADS, Tensors, encoder, v2
 from vjepa2.errors import CheckpointFormatError, CheckpointMismatchError, VJEPAError
 from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.models.configuration import VJEPA2Config

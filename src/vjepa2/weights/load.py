@@ -3,7 +3,7 @@
 The network is built on the meta device (no memory, no random numbers) and every parameter is then
 replaced by the stored tensor itself, a view of the memory-mapped file. So there is no second copy
 of the weights, and loading takes the time of opening the file. Only a change of element type or
-device makes new memory.
+device makes new memory, and so do tensors that share theirs with another.
 
 A head that is there in only one of the two is the one difference that has a meaning: a base model
 takes the base part of a classifier, and a classifier on a base checkpoint starts with a fresh
@@ -11,6 +11,7 @@ head. Every other difference is a `CheckpointMismatchError`. `LoadReport` names 
 was dropped, made fresh or cast, and why.
 """
 
+import bisect
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -230,6 +231,7 @@ def _assign(
     if fresh:
         plan.make_fresh(set(fresh))
     cast = {}
+    own_memory = _OwnMemory()
     for name, tensor in found.items():
         prefix, _, leaf = name.rpartition(".")
         owner = owners[prefix]
@@ -243,8 +245,39 @@ def _assign(
         if placed is not value:
             _check_range(name, value, placed)
             pages.give_back(value)
+        else:
+            placed = own_memory.of(placed)
         owner._parameters[leaf] = nn.Parameter(placed, requires_grad=old.requires_grad)
     return cast
+
+
+class _OwnMemory:
+    """Gives every parameter memory of its own.
+
+    Two names in a pickle may share their values, or overlap: as parameters, training one would
+    change the other. The first keeps the memory of the file, later ones are copied. Query, key and
+    value of one fused matrix lie beside one another and stay where they are.
+    """
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[int, int]] = []
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """`tensor`, or a copy of it."""
+        size_bytes = tensor.numel() * tensor.element_size()
+        if not size_bytes or tensor.is_meta:
+            return tensor
+        if not tensor.is_contiguous():
+            return tensor.contiguous()  # one value may stand in several places
+        first = tensor.data_ptr()
+        place = bisect.bisect(self._taken, (first, first + size_bytes))
+        before, after = self._taken[max(0, place - 1) : place], self._taken[place : place + 1]
+        if any(stop > first for _, stop in before) or any(
+            start < first + size_bytes for start, _ in after
+        ):
+            return tensor.clone()
+        self._taken.insert(place, (first, first + size_bytes))
+        return tensor
 
 
 def _check_range(name: str, value: Tensor, cast: Tensor) -> None:
