@@ -126,7 +126,7 @@ class TestComplete:
         tensors["predictor.layernorm.weight"] = both[:4]
         tensors["predictor.layernorm.bias"] = both[2:6]
         tensors["predictor.layer.0.norm1.bias"] = both[:1].expand(4)
-        tensors["predictor.layer.0.norm2.bias"] = both[::2]
+        tensors["predictor.layer.0.mlp.fc2.bias"] = both[::2]
         torch.save(tensors, tmp_path / "pytorch_model.bin")
         network = skeleton(Base)
         checkpoint = read_checkpoint(FolderSource(tmp_path))
