@@ -41,7 +41,8 @@ def test_inspect_tells_what_it_is_and_fails_when_it_does_not_load(original: Path
 
 
 def test_convert_says_what_it_did_and_what_is_in_the_way(original: Path, tmp_path: Path) -> None:
-    result = call("convert", original, tmp_path / "hf", "--to", "hf", *HEADS, "--json")
+    options = ["--to", "hf", *HEADS, "--set", "crop_size=32"]
+    result = call("convert", original, tmp_path / "hf", *options, "--json")
     values = json.loads(result.stdout.splitlines()[-1])
     assert result.exit_code == 0 and values["layout"] == "hf"
     assert (tmp_path / "hf" / "config.json").is_file()

@@ -1,5 +1,6 @@
 """Differences between checkpoints that were made to differ."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from vjepa2.tasks.convert_checkpoint import convert_checkpoint
 def test_the_same_in_two_layouts(tmp_path: Path) -> None:
     save("v2", tmp_path / "a")
     convert_checkpoint(tmp_path / "a", tmp_path / "b.pt", to="meta")
-    found = compare_checkpoints(tmp_path / "a", tmp_path / "b.pt", overrides=HEADS)
+    found = compare_checkpoints(tmp_path / "a", tmp_path / "b.pt", settings=HEADS)
     assert found.same and found.num_equal == len(make("v2").state_dict())
     assert found.features_relative == 0.0
     assert found.features_cosine == pytest.approx(1.0)
@@ -78,7 +79,31 @@ def test_two_encoders_of_one_file(tmp_path: Path) -> None:
         tmp_path / "run.pt",
         from_key="encoder",
         second_key="target_encoder",
-        overrides=HEADS,
+        settings=HEADS,
     )
     assert all(row.name.startswith("encoder.") for row in found.different)
     assert len(found.different) == sum(n.startswith("encoder.") for n in make("v2").state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_rounded_to_something_else_is_not_the_same(dtype: torch.dtype, tmp_path: Path) -> None:
+    save("v2", tmp_path / "a")
+    convert_checkpoint(tmp_path / "a", tmp_path / "a.pt", to="meta")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    name = "module.backbone.blocks.0.mlp.fc1.weight"
+    content["target_encoder"][name] = content["target_encoder"][name].to(dtype)
+    torch.save(content, tmp_path / "b.pt")
+    found = compare_checkpoints(tmp_path / "a.pt", tmp_path / "b.pt", settings=HEADS)
+    assert not found.same
+    assert found.types == {"encoder.layer.0.mlp.fc1.weight": ("torch.float32", str(dtype))}
+
+
+def test_json_holds_numbers_only(tmp_path: Path) -> None:
+    save("v2", tmp_path / "a")
+    model = make("v2")
+    with torch.no_grad():
+        model.encoder.layer[0].mlp.fc1.weight[0, 0] = torch.nan
+    model.save_pretrained(tmp_path / "b")
+    found = compare_checkpoints(tmp_path / "a", tmp_path / "b")
+    assert found.different[0].relative is None and "NaN" in found.features_note
+    json.dumps(found.as_dict(), allow_nan=False)

@@ -28,14 +28,14 @@ def compare(
       vjepa2 compare motion-tiny motion-tiny --json
     """
     with answering(as_json=json) as answer:
+        from vjepa2.tasks.checkpoint_settings import read_assignments
         from vjepa2.tasks.compare_checkpoints import compare_checkpoints
-        from vjepa2.tasks.opened_weights import read_assignments
 
         comparison = compare_checkpoints(
             first,
             second,
             from_key=from_key,
             second_key=second_key,
-            overrides=read_assignments(settings or ()),
+            settings=read_assignments(settings or ()),
         )
         answer.put(comparison.as_dict(), text=str(comparison))

@@ -40,3 +40,6 @@ Settings = Annotated[
         help="Configuration field that the file does not tell, as num_attention_heads=4.",
     ),
 ]
+Head = Annotated[
+    int | None, typer.Option(help="Which of several probes in a file, counted from 0.")
+]

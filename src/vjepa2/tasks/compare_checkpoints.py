@@ -1,5 +1,6 @@
 """`vjepa2 compare`: which tensors of two checkpoints differ, and how much the features do."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vjepa2.errors import VJEPAError
+from vjepa2.tasks.checkpoint_settings import checked_settings
 from vjepa2.tasks.fingerprint import seeded_outputs
-from vjepa2.tasks.opened_weights import OpenedWeights, class_for, open_weights
-from vjepa2.weights.geometry import infer_geometry
+from vjepa2.tasks.opened_weights import OpenedWeights, open_weights
+from vjepa2.weights.load import FLOATS
 from vjepa2.weights.mismatch import fold
 
 SHOWN = 10
@@ -23,13 +25,13 @@ class TensorDifference:
 
     Attributes:
         name: ours.
-        relative: norm of the difference over the norm of the first.
-        largest: largest absolute difference.
+        relative: norm of the difference over the norm of the first; None where that is no number.
+        largest: largest absolute difference; likewise.
     """
 
     name: str
-    relative: float
-    largest: float
+    relative: float | None
+    largest: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Comparison:
         num_cast: tensors that agree up to their element type.
         only_first, only_second: names that one of them has alone.
         shapes: name to the two shapes, where they differ.
+        types: name to the two element types, where they differ and one of them is no weight's.
         different: tensors with other values, the largest relative difference first.
         features_relative: norm of the difference of the outputs for a seeded clip, over the norm
             of the first's; None where one of them does not load, or they are other networks.
@@ -56,6 +59,7 @@ class Comparison:
     only_first: list[str] = field(default_factory=list)
     only_second: list[str] = field(default_factory=list)
     shapes: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    types: dict[str, tuple[str, str]] = field(default_factory=dict)
     different: list[TensorDifference] = field(default_factory=list)
     features_relative: float | None = None
     features_cosine: float | None = None
@@ -64,7 +68,8 @@ class Comparison:
     @property
     def same(self) -> bool:
         """Whether both hold the same tensors, bit for bit or up to their element type."""
-        return not (self.only_first or self.only_second or self.shapes or self.different)
+        apart = (self.only_first, self.only_second, self.shapes, self.types, self.different)
+        return not any(apart)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -80,11 +85,12 @@ class Comparison:
         for words, names in (("first", self.only_first), ("second", self.only_second)):
             if names:
                 lines.append(f"  only in the {words} ({len(names)}): {fold(names)}")
-        lines += [f"  {name}: {a} and {b}" for name, (a, b) in list(self.shapes.items())[:SHOWN]]
+        for pairs in (self.shapes, self.types):
+            lines += [f"  {name}: {a} and {b}" for name, (a, b) in list(pairs.items())[:SHOWN]]
         if self.different:
             lines.append(f"  other values: {len(self.different)}, the most different first")
             lines += [
-                f"    {row.name}: relative {row.relative:.2e}, largest {row.largest:.2e}"
+                f"    {row.name}: relative {_short(row.relative)}, largest {_short(row.largest)}"
                 for row in self.different[:SHOWN]
             ]
         if self.features_relative is not None:
@@ -103,7 +109,7 @@ def compare_checkpoints(
     *,
     from_key: str | None = None,
     second_key: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Compare two checkpoints tensor by tensor, and their features for a seeded clip.
 
@@ -111,27 +117,30 @@ def compare_checkpoints(
         first, second: file, folder, hub name or preset each.
         from_key: sub-dictionary of the first's encoder, in an original file.
         second_key: sub-dictionary of the second's encoder.
-        overrides: configuration fields that the files do not tell, for both.
+        settings: configuration fields that the files do not tell, for both.
 
     Raises:
         WeightsError: one of them cannot be read.
     """
+    given = checked_settings(settings)
     one, other = open_weights(first, from_key=from_key), open_weights(second, from_key=second_key)
     left, right = one.tensors, other.tensors
     counts = {"equal": 0, "cast": 0}
     shapes: dict[str, tuple[list[int], list[int]]] = {}
+    types: dict[str, tuple[str, str]] = {}
     different: list[TensorDifference] = []
     for name in sorted(left.keys() & right.keys()):
         a, b = left[name], right[name]
         if a.shape != b.shape:
             shapes[name] = (list(a.shape), list(b.shape))
+        elif a.dtype != b.dtype and not {a.dtype, b.dtype} <= set(FLOATS):
+            types[name] = (str(a.dtype), str(b.dtype))
         elif a.dtype == b.dtype and torch.equal(a, b):
             counts["equal"] += 1
-        elif _equal_when_cast(a, b):
+        elif a.dtype != b.dtype and _equal_when_cast(a, b):
             counts["cast"] += 1
         else:
             different.append(_difference(name, a, b))
-    features = _features(one, other, (from_key, second_key), overrides or {})
     return Comparison(
         first=one.name,
         second=other.name,
@@ -140,40 +149,47 @@ def compare_checkpoints(
         only_first=sorted(left.keys() - right.keys()),
         only_second=sorted(right.keys() - left.keys()),
         shapes=shapes,
-        different=sorted(different, key=lambda row: -row.relative),
-        **features,
+        types=types,
+        different=sorted(
+            different, key=lambda row: -math.inf if row.relative is None else -row.relative
+        ),
+        **_features(one, other, given),
     )
 
 
 def _equal_when_cast(a: Tensor, b: Tensor) -> bool:
-    """Whether the wider of two tensors, rounded, is the narrower."""
-    if a.dtype == b.dtype:
-        return False
+    """Whether the wider of two floating tensors, rounded, is the narrower."""
     narrow, wide = (a, b) if a.element_size() <= b.element_size() else (b, a)
     return torch.equal(wide.to(narrow.dtype), narrow)
 
 
 def _difference(name: str, a: Tensor, b: Tensor) -> TensorDifference:
-    gap = a.double() - b.double()
+    gap = (a.double() - b.double()).abs()
     size = float(a.double().norm())
-    relative = float(gap.norm()) / size if size else float("inf")
-    return TensorDifference(name=name, relative=relative, largest=float(gap.abs().max()))
+    relative, largest = float(gap.norm()) / size if size else math.inf, float(gap.max())
+    return TensorDifference(
+        name=name,
+        relative=relative if math.isfinite(relative) else None,
+        largest=largest if math.isfinite(largest) else None,
+    )
+
+
+def _how_different(row: TensorDifference) -> float:
+    return math.inf if row.relative is None else row.relative
+
+
+def _short(value: float | None) -> str:
+    return "no number" if value is None else f"{value:.2e}"
 
 
 def _features(
-    one: OpenedWeights,
-    other: OpenedWeights,
-    keys: tuple[str | None, str | None],
-    overrides: Mapping[str, Any],
+    one: OpenedWeights, other: OpenedWeights, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     outputs: list[list[Tensor]] = []
     try:
-        for opened, key in zip((one, other), keys, strict=True):
-            model_type = infer_geometry(opened.tensors, where=opened.name).values["model_type"]
-            model = class_for(opened.tensors, model_type=model_type).from_pretrained(
-                opened.name, from_key=key, **overrides
-            )
-            outputs.append(seeded_outputs(model.float()))
+        for opened in (one, other):
+            opened.check_values()
+            outputs.append(seeded_outputs(opened.load(settings).float()))
     except VJEPAError as error:
         return {"features_note": str(error)}
     if [a.shape for a in outputs[0]] != [b.shape for b in outputs[1]]:

@@ -1,8 +1,9 @@
 """Two short marks of a checkpoint: of its values, and of what the network makes of a fixed clip.
 
 The first changes with every bit and is the same for equal tensors in any layout (Meta's, Hugging
-Face's, ours). The second is rounded, so that it survives another processor or thread count, and
-changes when anything that matters does: weights, positions, number of heads, family.
+Face's, ours). The second is rounded to two digits, so that it survives another processor or thread
+count; weights, positions, number of heads and family change it, a change below the rounding (eps of
+a norm) does not.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vjepa2.models.action_model import VJEPA2ActionModel
+from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.outputs import ModelOutput
 from vjepa2.models.pretrained import PretrainedModel
 from vjepa2.models.probe import VJEPA2AttentiveProbe
@@ -48,7 +50,11 @@ def features_mark(model: PretrainedModel) -> str:
 
 @torch.no_grad()
 def seeded_outputs(model: PretrainedModel) -> list[Tensor]:
-    """Float32 outputs [..., D] of a network in evaluation mode for a seeded input on its device."""
+    """Float32 outputs [..., D] of a network in evaluation mode for a seeded input on its device.
+
+    Every part takes part: both mask tokens that are in use, and still images where the network has
+    an embedding of their own.
+    """
     config = model.config
     generator = torch.Generator().manual_seed(SEED)
 
@@ -57,16 +63,22 @@ def seeded_outputs(model: PretrainedModel) -> list[Tensor]:
 
     height, width = _ROWS * config.patch_size, _COLUMNS * config.patch_size
     pixels = random(1, _FRAMES, config.in_chans, height, width)
+    found: list[ModelOutput]
     if isinstance(model, VJEPA2AttentiveProbe):
         tokens = random(1, 2 * _ROWS * _COLUMNS, config.hidden_size)
-        found = model(tokens, return_dict=True)
+        found = [model(tokens, return_dict=True)]
     elif isinstance(model, VJEPA2ActionModel):
         actions = random(1, _FRAMES, config.action_size)
         states = random(1, _FRAMES, config.state_size)
-        found = model(pixels, actions, states, return_dict=True)
+        found = [model(pixels, actions, states, return_dict=True)]
     else:
-        found = model(pixels, return_dict=True)
-    return [output.float().cpu() for output in _tensors(found)]
+        base = model.vjepa2 if isinstance(model, VJEPA2ForVideoClassification) else model
+        found = [base(pixels, mask_index=index, return_dict=True) for index in (0, 1)]
+        if config.model_type == "vjepa2_1":
+            found.append(base(pixels[:, :1], return_dict=True))
+        if base is not model:
+            found.append(model(pixels, return_dict=True))
+    return [output.float().cpu() for one in found for output in _tensors(one)]
 
 
 def _tensors(output: ModelOutput | Mapping[str, Tensor]) -> list[Tensor]:

@@ -1,15 +1,19 @@
 """`vjepa2 inspect`: what a checkpoint is, from its names and shapes, and what disagrees with it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from vjepa2.errors import VJEPAError
 from vjepa2.models.configuration import FIELDS, VJEPA2Config
+from vjepa2.models.presets import Preset
+from vjepa2.tasks.checkpoint_settings import checked_settings
 from vjepa2.tasks.fingerprint import features_mark, weights_mark
-from vjepa2.tasks.opened_weights import OpenedWeights, Part, class_for, open_weights
-from vjepa2.weights.geometry import Geometry, infer_geometry
+from vjepa2.tasks.opened_weights import OpenedWeights, open_weights
+from vjepa2.weights.geometry import Geometry
 
 FAMILIES = {"vjepa2": "V-JEPA 2", "vjepa2_1": "V-JEPA 2.1", "vjepa2_ac": "V-JEPA 2-AC"}
 SIZES = {
@@ -33,11 +37,45 @@ ROOTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """Counts of one group of tensors.
+
+    Attributes:
+        num_tensors, num_parameters, size_bytes: counts.
+        dtypes: element types, without "torch.".
+    """
+
+    num_tensors: int
+    num_parameters: int
+    size_bytes: int
+    dtypes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor]) -> "Part":
+        """Count tensors."""
+        listed = list(tensors)
+        return cls(
+            num_tensors=len(listed),
+            num_parameters=sum(tensor.numel() for tensor in listed),
+            size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in listed),
+            dtypes=sorted({str(tensor.dtype).removeprefix("torch.") for tensor in listed}),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_tensors} tensors, {self.num_parameters:,} parameters, "
+            f"{self.size_bytes / 1e6:,.1f} MB, {', '.join(self.dtypes) or 'empty'}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointFacts:
     """What `inspect_checkpoint` found.
 
     Attributes:
         name, form, files, size_bytes: what was looked at.
+        published: of a published model, what is known of it: summary, Hugging Face repository,
+            licence, results with their source.
         family: "V-JEPA 2", "V-JEPA 2.1" or "V-JEPA 2-AC".
         size: "ViT-L", ..., or the width and depth of an unpublished size; of a probe the width.
         model_class: the class of this package that loads it.
@@ -48,7 +86,8 @@ class CheckpointFacts:
         geometry: configuration fields that the shapes tell.
         assumed: field to the reason for a value that no shape tells.
         unknown: field to the reason why it cannot be told.
-        differences: field to (configuration beside the weights, weights).
+        differences: field to (configuration beside the weights, what the shapes tell, or for heads
+            what published networks of this width have).
         dropped: stored name to the reason why it is not needed.
         problem: why the network cannot be loaded; "" if it can.
         weights_mark, features_mark: see `vjepa2.tasks.fingerprint`; "" where not computed.
@@ -62,6 +101,7 @@ class CheckpointFacts:
     size: str
     model_class: str
     network: dict[str, Part]
+    published: dict[str, str] = field(default_factory=dict)
     sub_dictionaries: dict[str, Part | str] = field(default_factory=dict)
     read_from: str = ""
     training: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +125,7 @@ class CheckpointFacts:
             if not self.problem
             else f"Does not load: {self.problem}",
         ]
+        lines += _section("Published", self.published)
         lines += _section("Network", {name: str(part) for name, part in self.network.items()})
         lines += _section("In the file", {k: str(v) for k, v in self.sub_dictionaries.items()})
         if self.read_from:
@@ -94,7 +135,7 @@ class CheckpointFacts:
         lines += _section(
             "Assumed", {k: f"{self.geometry.get(k)} ({why})" for k, why in self.assumed.items()}
         )
-        lines += _section("Not known", self.unknown)
+        lines += _section("Not known (give it with --set NAME=VALUE)", self.unknown)
         lines += _section(
             "The configuration beside it disagrees",
             {
@@ -116,56 +157,70 @@ def inspect_checkpoint(
     name: str | os.PathLike[str],
     *,
     from_key: str | None = None,
+    head: int | None = None,
     fingerprint: bool = True,
-    overrides: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> CheckpointFacts:
     """Look at a checkpoint: family, size, parts, geometry, disagreements, fingerprint.
 
     Args:
-        name: file, folder, hub name or preset.
+        name: file, folder, hub name or name of a published model.
         from_key: sub-dictionary of the encoder in an original file.
-        fingerprint: load the network completely and run it once; reads all of the file.
-        overrides: configuration fields that the file does not tell (num_attention_heads=4).
+        head: which of several probes in a file.
+        fingerprint: look at every value, load the network completely and run it once.
+        settings: configuration fields that the file does not tell (num_attention_heads=4).
 
     Raises:
         VJEPAError: the file cannot be read, or is no V-JEPA checkpoint at all. A checkpoint that
             is readable but does not load is described, with `problem` set.
     """
-    opened = open_weights(name, from_key=from_key)
-    geometry = infer_geometry(opened.tensors, where=os.fspath(name))
+    given = checked_settings(settings)
+    opened = open_weights(name, from_key=from_key, head=head)
+    geometry = opened.geometry
     # What a configuration beside the weights states, the shapes need not tell.
     untold = (*geometry.assumed, *geometry.unknown)
-    stated = {name: getattr(opened.config, name) for name in untold} if opened.config else {}
-    given = {**stated, **(overrides or {})}
-    model_class = class_for(opened.tensors, model_type=geometry.values["model_type"])
+    stated = {field: getattr(opened.config, field) for field in untold} if opened.config else {}
+    known = {**stated, **given}
     problem = features = ""
     if fingerprint:
         try:
-            model = model_class.from_pretrained(name, from_key=from_key, **(overrides or {}))
-            features = features_mark(model)
+            opened.check_values()
+            features = features_mark(opened.load(given))
         except VJEPAError as error:
             problem = str(error)
     return CheckpointFacts(
-        name=os.fspath(name),
+        name=opened.name,
         form=opened.form,
         files=[str(path) for path in opened.checkpoint.paths],
         size_bytes=opened.size_bytes,
         family=FAMILIES[geometry.values["model_type"]],
         size=_size(geometry.values),
-        model_class=model_class.__name__,
+        model_class=opened.model_class.__name__,
         network=_parts(opened),
+        published=_published(opened.preset) if opened.preset else {},
         sub_dictionaries=_sub_dictionaries(opened),
-        read_from=opened.checkpoint.origin.from_key if opened.checkpoint.origin else "",
+        read_from=opened.origin.from_key,
         training=dict(opened.file.facts) if opened.file else {},
-        geometry={**geometry.values, **given},
-        assumed={k: v for k, v in geometry.assumed.items() if k not in given},
-        unknown={k: v for k, v in geometry.unknown.items() if k not in given},
+        geometry={**geometry.values, **known},
+        assumed={field: why for field, why in geometry.assumed.items() if field not in known},
+        unknown={field: why for field, why in geometry.unknown.items() if field not in known},
         differences=_differences(opened.config, geometry),
-        dropped=dict(opened.checkpoint.origin.dropped) if opened.checkpoint.origin else {},
+        dropped=dict(opened.origin.dropped),
         problem=problem,
         weights_mark=weights_mark(opened.tensors) if fingerprint else "",
         features_mark=features,
     )
+
+
+def _published(preset: Preset) -> dict[str, str]:
+    results = [f"{r.benchmark} {r.value:g} ({r.metric}; {r.source})" for r in preset.results]
+    facts = {
+        "summary": preset.summary,
+        "file": f"{preset.file}: {preset.key}",
+        "Hugging Face": preset.hub_name or "not there",
+        "licence": preset.licence,
+    }
+    return facts | ({"results": "; ".join(results)} if results else {})
 
 
 def _size(values: Mapping[str, Any]) -> str:
@@ -198,11 +253,20 @@ def _sub_dictionaries(opened: OpenedWeights) -> dict[str, Part | str]:
     return {**found, **opened.file.others}
 
 
+# Shapes do not tell them, but a configuration that states others than were published for a width
+# is worth a look: the shapes agree, and only the numbers come out wrong.
+_WORTH_A_LOOK = ("num_attention_heads", "pred_num_attention_heads")
+
+
 def _differences(config: VJEPA2Config | None, geometry: Geometry) -> dict[str, tuple[Any, Any]]:
-    """Fields that the shapes tell and the configuration states otherwise."""
+    """Fields that the configuration states otherwise than the shapes, or than was published."""
     if config is None:
         return {}
-    told = {name: value for name, value in geometry.values.items() if name not in geometry.assumed}
+    told = {
+        name: value
+        for name, value in geometry.values.items()
+        if name not in geometry.assumed or name in _WORTH_A_LOOK
+    }
     return {
         name: (getattr(config, name), value)
         for name, value in told.items()
