@@ -13,6 +13,7 @@ BENCHMARKS = (
     "imports",
     "memory",
     "load",
+    "load_original",
     "preprocess",
     "decode",
     "profile_layer",
