@@ -15,6 +15,7 @@ from vjepa2.models.checks import (
     check_layout,
     check_mask_pairs,
     check_pixels,
+    check_targets,
     may_read_values,
 )
 
@@ -149,9 +150,23 @@ def test_mask_pairs() -> None:
 
 
 def test_class_labels() -> None:
-    check_class_labels(torch.tensor([0, 4, -100]), num_labels=5)
-    with pytest.raises(LabelError, match=r"labels hold \[-3, 5, 9\]; this model has 5 classes"):
-        check_class_labels(torch.tensor([5, 0, 9, -3, 5]), num_labels=5)
+    check_class_labels("ids", torch.tensor([0, 4, -100]), num_labels=5)
+    with pytest.raises(LabelError, match=r"ids hold \[-3, 5, 9\]; this model has 5 classes"):
+        check_class_labels("ids", torch.tensor([5, 0, 9, -3, 5]), num_labels=5)
+    with pytest.raises(LabelError, match="ids are all -100, so every clip of this batch is ignor"):
+        check_class_labels("ids", torch.tensor([-100, -100]), num_labels=5)
+    check_class_labels("ids", torch.zeros(0, dtype=torch.int64), num_labels=5)
+
+
+def test_targets() -> None:
+    check_targets("scores", torch.tensor([-3.0, 1e30]))
+    check_targets("scores", torch.tensor([0.0, 0.5, 1.0]), most=1)
+    for value in (float("nan"), float("inf"), float("-inf")):
+        with pytest.raises(LabelError, match=r"scores hold \[-?(nan|inf)\] in .*finite numbers"):
+            check_targets("scores", torch.tensor([[1.0, value]]))
+    for value in (float("nan"), 1.5, -0.5):
+        with pytest.raises(LabelError, match=rf"hold \[{value}\] in torch.float32; .* are 0 to 1"):
+            check_targets("scores", torch.tensor([[1.0, value]]), most=1)
 
 
 @pytest.fixture
@@ -168,7 +183,8 @@ def test_values_are_not_looked_at_where_there_are_none(unreadable: list[torch.Te
         assert not may_read_values(tensor)
         check_pixels(tensor, in_chans=3)
         check_ids("mask", [tensor[:, :, 0, 0, 0].long()], batch=2, num_tokens=1)
-        check_class_labels(tensor[:, 0, 0, 0, 0].long(), num_labels=1)
+        check_class_labels("labels", tensor[:, 0, 0, 0, 0].long(), num_labels=1)
+        check_targets("labels", tensor[:, 0, 0, 0, 0], most=1)
 
 
 def test_values_are_not_looked_at_while_tracing() -> None:

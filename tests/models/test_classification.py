@@ -284,11 +284,71 @@ def test_regression_of_several_numbers() -> None:
         (torch.zeros(2, 2), "regression", r"labels for regression must be \[2, 3\], got \[2, 2\]"),
         (torch.tensor([0.0, 1.0]), "single_label_classification", "integers, .*Use labels.long()"),
         ([0, 1], None, "must be a tensor, got list. Use torch.tensor"),
+        (torch.tensor([-100, -100]), None, "labels are all -100, so every clip of this batch"),
+        (torch.full((2, 3), 5.0), None, r"labels hold \[5.0, .*\] in torch.float64; .* 0 to 1"),
+        (torch.tensor([[0.0, -3.0, 1.0]] * 2), None, r"labels hold \[-3.0, -3.0\] in"),
+        (torch.tensor([[0.0, math.nan, 1.0]] * 2), None, r"labels hold \[nan, nan\] in"),
+        (torch.tensor([[2, 0, 1], [0, 1, 1]]), "multi_label_classification", r"hold \[2.0\]"),
+        (torch.tensor([[math.nan, 0, 1]] * 2), "regression", "allowed are finite numbers"),
+        (torch.tensor([[math.inf, 0, 1]] * 2), "regression", r"hold \[inf, inf\]"),
     ],
 )
 def test_labels_that_do_not_fit(labels: Any, kind: str | None, message: str) -> None:
     with pytest.raises(LabelError, match=message):
         classification_loss(LOGITS, labels, problem_type=kind)
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "label", "dtype"),
+    [
+        (400, 200, torch.uint8),
+        (174, 100, torch.int8),
+        (70_000, 40_000, torch.uint16),
+        (100, 99, torch.uint8),
+    ],
+)
+def test_small_types_are_compared_as_numbers(
+    num_labels: int, label: int, dtype: torch.dtype
+) -> None:
+    """The number of classes does not fit some of them, and -100 is 156 in another."""
+    logits = torch.linspace(-1, 1, 2 * num_labels, dtype=torch.float64).reshape(2, num_labels)
+    rows = logits.tolist()
+    wanted = (cross_entropy(rows[0], label) + cross_entropy(rows[1], 3)) / 2
+    got = classification_loss(logits, torch.tensor([label, 3], dtype=dtype), problem_type=None)
+    assert got.item() == pytest.approx(wanted, abs=1e-9)
+
+
+def test_the_ignored_label_is_not_another_class_in_small_types() -> None:
+    logits = torch.zeros(2, 100)
+    with pytest.raises(LabelError, match=r"labels hold \[156\]; this model has 100 classes"):
+        classification_loss(logits, torch.tensor([156, 3], dtype=torch.uint8), problem_type=None)
+    got = classification_loss(logits, torch.tensor([-100, 3], dtype=torch.int8), problem_type=None)
+    assert got.item() == pytest.approx(math.log(100))
+
+
+def test_a_number_too_large_for_the_type_of_the_logits() -> None:
+    labels = torch.tensor([1e39, 0.0], dtype=torch.float64)
+    with pytest.raises(LabelError, match=r"labels hold \[inf\] in torch.float32"):
+        classification_loss(torch.zeros(2, 1), labels, problem_type=None)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (torch.tensor([2, 0]), "single_label_classification"),
+        (torch.tensor([-100, 1]), "single_label_classification"),
+        (torch.tensor([[1.0, 0.0, 0.25], [0.0, 1.0, 1.0]]), "multi_label_classification"),
+        (torch.tensor([[7.0, -3.0, 0.25], [0.0, 1e6, 1.0]]), "regression"),
+    ],
+)
+def test_equals_the_loss_of_the_port(labels: Tensor, kind: str) -> None:
+    from transformers.loss.loss_utils import ForSequenceClassificationLoss
+
+    config = tiny_config(num_labels=3, problem_type=kind)
+    targets = labels.to(LOGITS.dtype) if labels.is_floating_point() else labels
+    wanted = ForSequenceClassificationLoss(targets, LOGITS, config)
+    assert torch.equal(classification_loss(LOGITS, labels, problem_type=kind), wanted)
 
 
 def test_one_label_has_its_own_shapes() -> None:

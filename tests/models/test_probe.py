@@ -328,7 +328,8 @@ IDS = torch.tensor([0, 1])
         (IDS, r"dictionary with one entry per head \(verb, noun, action\), got Tensor"),
         ({"verb": IDS, "nuon": IDS}, "labels name a head 'nuon'. Did you mean 'noun'"),
         ({"noun": IDS}, "labels lack verb, action; .* -100 leave a clip out"),
-        ({**dict.fromkeys(HEADS, IDS), "noun": IDS + 2}, r"labels hold \[3\]; .* 3 classes"),
+        ({**dict.fromkeys(HEADS, IDS), "noun": IDS + 2}, r"labels\['noun'\] hold \[3\]; .* 3 "),
+        ({**dict.fromkeys(HEADS, IDS), "noun": IDS * 0 - 100}, r"labels\['noun'\] are all -100"),
     ],
 )
 def test_labels_that_do_not_fit_the_heads(labels: Any, message: str) -> None:

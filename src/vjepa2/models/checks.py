@@ -152,17 +152,50 @@ def check_mask_pairs(context: list[Tensor] | None, target: list[Tensor] | None) 
     return max(len(context or ()), len(target or ()), 1)
 
 
-def check_class_labels(labels: Tensor, *, num_labels: int) -> None:
+def check_class_labels(name: str, labels: Tensor, *, num_labels: int) -> None:
     """Refuse class ids outside [0, num_labels), except -100, which is ignored by the loss.
 
+    On an accelerator too: an id out of range would end the process's use of it.
+
+    Args:
+        labels: int64 ids; in a smaller type -100 or `num_labels` might be another number.
+
     Raises:
-        LabelError: the ids that are out of range.
+        LabelError: the ids that are out of range, or every clip is ignored.
     """
     if not may_read_values(labels):
         return
-    wrong = (labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_labels))
-    if wrong.any():
+    ignored = labels == IGNORED_LABEL
+    wrong = ~ignored & ((labels < 0) | (labels >= num_labels))
+    any_wrong, all_ignored = torch.stack([wrong.any(), ignored.all()]).tolist()
+    if any_wrong:
         raise LabelError(
-            f"labels hold {sorted(set(labels[wrong].tolist()))[:5]}; this model has {num_labels} "
+            f"{name} hold {sorted(set(labels[wrong].tolist()))[:5]}; this model has {num_labels} "
             f"classes, allowed are 0 to {num_labels - 1} (and {IGNORED_LABEL} to ignore a clip)."
+        )
+    if all_ignored and labels.numel():
+        raise LabelError(
+            f"{name} are all {IGNORED_LABEL}, so every clip of this batch is ignored and the loss "
+            "is the mean of nothing. Leave such batches out, or call the model without labels."
+        )
+
+
+def check_targets(name: str, targets: Tensor, *, most: float | None = None) -> None:
+    """Refuse numbers that no loss can be made of, on CPU (elsewhere the look would stall).
+
+    Args:
+        targets: floating point, in the element type that the loss is computed in.
+        most: None allows every finite number, otherwise only 0 to `most`.
+
+    Raises:
+        LabelError: the numbers that are not allowed.
+    """
+    if targets.device.type != "cpu" or not may_read_values(targets):
+        return
+    inside = torch.isfinite(targets) if most is None else (targets >= 0) & (targets <= most)
+    if not inside.all():
+        allowed = "finite numbers" if most is None else f"0 to {most:g}"
+        raise LabelError(
+            f"{name} hold {targets[~inside].tolist()[:5]} in {targets.dtype}; "
+            f"allowed are {allowed}."
         )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa2.errors import ConfigError, LabelError, check_kind, check_option_names
-from vjepa2.models.checks import IGNORED_LABEL, check_class_labels
+from vjepa2.models.checks import IGNORED_LABEL, check_class_labels, check_targets
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of
 from vjepa2.models.outputs import HiddenLevels, ImageClassifierOutput
@@ -155,32 +155,58 @@ def _check_one_head(config: VJEPA2Config) -> None:
         )
 
 
-def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | None) -> Tensor:
+def classification_loss(
+    logits: Tensor, labels: Tensor, *, problem_type: str | None, name: str = "labels"
+) -> Tensor:
     """Loss of a classifier; the kind follows from the labels unless it is named.
+
+    Equal to that of the port wherever it is a number. Labels of which it makes NaN or something
+    else than a loss are refused: class ids on every device, other numbers where they lie on the
+    CPU (looking at them elsewhere would stall the accelerator).
 
     Args:
         logits: [B, classes].
-        labels: one class: [B] or [B, 1] numbers, mean squared error ("regression"). Several
-            classes, integers [B] or [B, 1]: cross entropy ("single_label_classification"),
-            -100 ignores a clip. Several classes, floats [B, classes] in [0, 1]: binary cross
-            entropy per class ("multi_label_classification").
+        labels: one class: [B] or [B, 1] finite numbers, mean squared error ("regression").
+            Several classes, integers [B] or [B, 1]: cross entropy
+            ("single_label_classification"), -100 ignores a clip, though not all of a batch.
+            Several classes, floats [B, classes] in [0, 1]: binary cross entropy per class
+            ("multi_label_classification").
         problem_type: one of the names above, or None. Nothing is written to the configuration.
+        name: what messages call the labels.
 
     Raises:
         LabelError: labels of a shape, type or range that does not fit.
     """
     if not isinstance(labels, Tensor):
         raise LabelError(
-            f"labels must be a tensor, got {type(labels).__name__}. Use torch.tensor(labels)."
+            f"{name} must be a tensor, got {type(labels).__name__}. Use torch.tensor({name})."
         )
     if labels.layout is not torch.strided or (labels.is_meta and not logits.is_meta):
         kind = "without values (meta)" if labels.is_meta else f"stored as {labels.layout}"
-        raise LabelError(f"labels must be a plain tensor of numbers, got one {kind}.")
+        raise LabelError(f"{name} must be a plain tensor of numbers, got one {kind}.")
     if labels.is_complex():
-        raise LabelError(f"labels must be whole or real numbers, got {labels.dtype}.")
-    labels = labels.to(logits.device)
+        raise LabelError(f"{name} must be whole or real numbers, got {labels.dtype}.")
     batch, num_labels = logits.shape
     kind = problem_type or _kind_of(labels, num_labels)
+    _check_shape(name, labels, kind, batch=batch, num_labels=num_labels)
+    if kind == "single_label_classification":
+        if labels.is_floating_point():
+            raise LabelError(
+                f"{name} for single_label_classification must be integers, got {labels.dtype}. "
+                f"Use {name}.long()."
+            )
+        ids = labels.view(batch).long()
+        check_class_labels(name, ids, num_labels=num_labels)
+        return F.cross_entropy(logits, ids.to(logits.device), ignore_index=IGNORED_LABEL)
+    targets = labels.to(logits.dtype)
+    check_targets(name, targets, most=None if kind == "regression" else 1.0)
+    targets = targets.to(logits.device)
+    if kind == "regression":
+        return F.mse_loss(logits.view_as(targets), targets)
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def _check_shape(name: str, labels: Tensor, kind: str, *, batch: int, num_labels: int) -> None:
     shapes: dict[str, list[list[int]]] = {
         "regression": [[batch], [batch, 1]] if num_labels == 1 else [[batch, num_labels]],
         "single_label_classification": [[batch], [batch, 1]],
@@ -189,25 +215,14 @@ def classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | N
     if list(labels.shape) not in shapes[kind]:
         allowed = " or ".join(str(shape) for shape in shapes[kind])
         raise LabelError(
-            f"labels for {kind} must be {allowed}, got {list(labels.shape)} {labels.dtype}. "
+            f"{name} for {kind} must be {allowed}, got {list(labels.shape)} {labels.dtype}. "
             "Integer labels name one class per clip; float labels score every class."
         )
-    if kind == "regression":
-        return F.mse_loss(logits.view_as(labels), labels.to(logits.dtype))
-    if kind == "multi_label_classification":
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    if labels.is_floating_point():
-        raise LabelError(
-            f"labels for single_label_classification must be integers, got {labels.dtype}. "
-            "Use labels.long()."
-        )
-    check_class_labels(labels, num_labels=num_labels)
-    return F.cross_entropy(logits, labels.view(batch).long(), ignore_index=IGNORED_LABEL)
 
 
 def _kind_of(labels: Tensor, num_labels: int) -> str:
     if num_labels == 1:
         return "regression"
-    if labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
-        return "single_label_classification"
-    return "multi_label_classification"
+    if labels.is_floating_point() or labels.dtype is torch.bool:
+        return "multi_label_classification"
+    return "single_label_classification"

@@ -266,10 +266,12 @@ def _loss(
     if missing:
         raise LabelError(
             f"labels lack {', '.join(missing)}; this probe has {names}. Labels of -100 leave a "
-            "clip out of a head's loss."
+            "clip out of a head's loss, though not every clip of a batch."
         )
     losses = [
-        classification_loss(scores, labels[name], problem_type=problem_type)
+        classification_loss(
+            scores, labels[name], problem_type=problem_type, name=f"labels[{name!r}]"
+        )
         for name, scores in logits.items()
     ]
     return torch.stack(losses).sum()
