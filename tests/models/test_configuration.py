@@ -251,6 +251,22 @@ class TestFiles:
         with pytest.raises(CheckpointFormatError, match="is not valid JSON"):
             VJEPA2Config.from_pretrained(tmp_path)
 
+    @pytest.mark.parametrize("depth", [52, 450, 900, 200_000])
+    @pytest.mark.parametrize("closed", [True, False])
+    def test_nested_too_deep(self, tmp_path: Path, depth: int, closed: bool) -> None:
+        nested = "[" * depth + "]" * depth * closed
+        (tmp_path / "config.json").write_text(f'{{"notes": {nested}}}' if closed else nested)
+        with pytest.raises(CheckpointFormatError, match="inside each other|is not valid JSON"):
+            VJEPA2Config.from_pretrained(tmp_path)
+
+    def test_nested_like_notes_of_people(self, tmp_path: Path) -> None:
+        nested: list[Any] = []
+        for _ in range(48):
+            nested = [{}, nested]
+        (tmp_path / "config.json").write_text(json.dumps({"notes": nested}))
+        VJEPA2Config.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+        assert json.loads((tmp_path / "again" / "config.json").read_text())["notes"] == nested
+
     def test_json_but_no_object(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("[1]")
         with pytest.raises(CheckpointFormatError, match="must hold one JSON object, got list"):

@@ -22,6 +22,8 @@ from vjepa2.files import atomic_path
 from vjepa2.weights.hub import HubOptions, open_source, upload_folder
 
 CONFIG_NAME = "config.json"
+# Unknown keys are kept and copied, which takes a piece of the stack for every level.
+MAX_DEPTH = 50
 
 
 class ConfigFile(abc.ABC):
@@ -92,7 +94,7 @@ class ConfigFile(abc.ABC):
 
         Raises:
             CheckpointNotFoundError: there is no such file, or it cannot be read.
-            CheckpointFormatError: the file is not a JSON object.
+            CheckpointFormatError: the file is not a JSON object, or is nested too deep.
             ConfigError: a value in it is wrong (the message names the file), or `path` is no path.
         """
         check_path("path", path)
@@ -106,10 +108,14 @@ class ConfigFile(abc.ABC):
             raise CheckpointFormatError(
                 f"{path} is not valid JSON ({error}). Download or copy the file again."
             ) from error
+        except RecursionError as error:  # thousands of brackets inside each other
+            raise _too_deep(path) from error
         if not isinstance(values, dict):
             raise CheckpointFormatError(
                 f"{path} must hold one JSON object, got {type(values).__name__}."
             )
+        if _deeper_than(MAX_DEPTH, values):
+            raise _too_deep(path)
         try:
             return cls.from_dict(values)
         except ConfigError as error:
@@ -175,6 +181,24 @@ class ConfigFile(abc.ABC):
                 revision=revision,
                 commit_message=commit_message,
             )
+
+
+def _deeper_than(limit: int, values: Any) -> bool:
+    """Whether lists and objects lie inside each other more than `limit` deep."""
+    level = [values]
+    for _ in range(limit + 1):
+        inside = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [item for part in inside for item in part if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(path: str | os.PathLike[str]) -> CheckpointFormatError:
+    return CheckpointFormatError(
+        f"{path} holds lists or objects more than {MAX_DEPTH} deep inside each other, which no "
+        "config.json does. Download or copy the file again."
+    )
 
 
 def _sorted(value: Any) -> Any:
