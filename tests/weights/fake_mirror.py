@@ -26,6 +26,7 @@ def checkpoint(size_bytes: int = 100_000, *, seed: int = 0) -> bytes:
     """A zip of random bytes, as torch writes them; other seeds give other bytes of equal size."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), b"\x80\x02}.")
         archive.writestr(
             zipfile.ZipInfo("archive/data/0"), random.Random(seed).randbytes(size_bytes)
         )

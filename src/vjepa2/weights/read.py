@@ -29,6 +29,7 @@ from torch import Tensor
 
 from vjepa2.errors import CheckpointFormatError, CheckpointNotFoundError, UnsafeCheckpointError
 from vjepa2.weights.hub import FolderSource, Source
+from vjepa2.weights.pickle_limits import LimitedReader, check_zip
 
 # How torch names the class or function that a pickle asks for beyond tensors and containers.
 _FORBIDDEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
@@ -138,9 +139,13 @@ def read_content(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on odd pickles; our error says it
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            if zipfile.is_zipfile(path):
+                check_zip(path)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with LimitedReader(path) as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointFormatError:
+        raise
     except _READER_ERRORS as error:
         # torch wraps the reader's own message in advice to load the file unsafely; look inside.
         inner = error.__context__ if isinstance(error, pickle.UnpicklingError) else None

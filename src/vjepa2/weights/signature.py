@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
+from vjepa2.weights.pickle_limits import is_pickle_entry
+
 PICKLE_SUFFIXES = (".pt", ".pth", ".tar", ".bin")
 SUFFIXES = (*PICKLE_SUFFIXES, ".safetensors")
 """Endings of the names of checkpoint files."""
@@ -48,7 +50,8 @@ def file_problem(path: Path, *, name: str) -> str:
     """Why the whole file at `path` cannot be the checkpoint `name`; "" when it can.
 
     Beside the first bytes this looks at the length that the format itself tells: the directory at
-    the end of a zip, the offsets in the header of a safetensors file. Old pickles tell none.
+    the end of a zip, which must name a pickle, the offsets in the header of a safetensors file.
+    Old pickles tell none.
 
     Raises:
         OSError: the file cannot be read.
@@ -61,8 +64,20 @@ def file_problem(path: Path, *, name: str) -> str:
         if name.endswith(".safetensors"):
             whole = _ends_where_its_header_says(file, size_bytes=size_bytes)
         else:
-            whole = not head.startswith(_ZIP) or zipfile.is_zipfile(file)
+            names = _names_in_zip(file) if head.startswith(_ZIP) else ["data.pkl"]
+            whole = names is not None
+            if names is not None and not any(map(is_pickle_entry, names)):
+                return f"it is a zip of other things ({', '.join(names[:4])}), without a data.pkl"
     return "" if whole else f"it is cut off or damaged ({size_bytes} bytes)"
+
+
+def _names_in_zip(file: BinaryIO) -> list[str] | None:
+    """What a zip holds; None when it is not whole."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return None
 
 
 def _ends_where_its_header_says(file: BinaryIO, *, size_bytes: int) -> bool:
