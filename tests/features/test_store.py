@@ -3,19 +3,21 @@
 import json
 import os
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 import pytest
 import safetensors.torch
 import torch
 
 from vjepa2.errors import InputError, MissingExtraError, OutputError, ShapeError
-from vjepa2.features import store
+from vjepa2.features import header
 from vjepa2.features.rows import ClipFeatures
-from vjepa2.features.store import FORMATS, read_header, read_rows, write_rows
+from vjepa2.features.store import FORMATS, can_replace, read_header, read_rows, write_rows
 from vjepa2.shapes import TokenGrid
 
 SETTINGS = {"model": "tiny", "pool": "mean", "sampling": {"num_frames": 8}, "dtype": "float32"}
@@ -103,10 +105,10 @@ def test_names_that_are_no_text_survive(tmp_path: Path, suffix: str) -> None:
 
 def test_the_header_is_read_without_the_arrays(tmp_path: Path, suffix: str) -> None:
     write_rows(tmp_path / f"a{suffix}", [row(0), row(1)], settings=SETTINGS)
-    header = read_header(tmp_path / f"a{suffix}")
-    assert header is not None
-    assert header.settings == SETTINGS
-    assert [facts["source"] for facts in header.rows] == [
+    found = read_header(tmp_path / f"a{suffix}")
+    assert found is not None
+    assert found.settings == SETTINGS
+    assert [facts["source"] for facts in found.rows] == [
         "folder/video 0.mp4",
         "folder/video 1.mp4",
     ]
@@ -142,6 +144,150 @@ def test_an_array_and_a_description_that_do_not_belong_together_are_noticed(tmp_
     assert description["rows"][0]["source"] == "folder/video 1.mp4"
 
 
+def broken_rows(name: str, value: object) -> Any:
+    """Changes a field of the first row; `...` removes it."""
+
+    def change(values: dict[str, Any]) -> None:
+        if value is ...:
+            del values["rows"][0][name]
+        else:
+            values["rows"][0][name] = value
+
+    return change
+
+
+DAMAGES = [
+    lambda values: values.pop("settings"),
+    lambda values: values.update(settings=[]),
+    lambda values: values.pop("rows"),
+    lambda values: values.update(rows=5),
+    lambda values: values.update(rows={}),
+    lambda values: values.update(rows=[]),
+    lambda values: values.update(rows=[{}]),
+    lambda values: values.update(rows=[3]),
+    lambda values: values["rows"].append(values["rows"][0]),
+    *(
+        broken_rows(name, value)
+        for name in ("source", "stamp", "model")
+        for value in (..., None, 3)
+    ),
+    *(broken_rows(name, value) for name in ("t_start", "t_end") for value in (..., "1", True, [])),
+    *(broken_rows("grid", value) for value in (..., None, 5, [2, 2], [2, 2, -2], [2, 2, "2"])),
+    *(broken_rows("grid", value) for value in ([2, 2, 2.0], [2, 2, True], [2, 2, 10**30])),
+    *(broken_rows("pts_seconds", value) for value in (..., 5, ["a"], "ab", [None])),
+]
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGES)))
+def test_damaged_descriptions_are_named(
+    tmp_path: Path, suffix: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    original = header.header_text
+
+    def damaged(*arguments: Any) -> str:
+        values = json.loads(original(*arguments))
+        DAMAGES[number](values)
+        return json.dumps(values)
+
+    for module in ("store", "parquet"):
+        monkeypatch.setattr(f"vjepa2.features.{module}.header_text", damaged)
+    write_rows(path, [row(0)], settings=SETTINGS)
+    assert read_header(path) is None and not can_replace(path)
+    with pytest.raises(InputError, match="damaged or no feature file"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "[]", "3", "null", "", "{"])
+def test_descriptions_that_are_no_objects_are_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.npy"
+    write_rows(path, [row(0)], settings=SETTINGS)
+    (tmp_path / "a.npy.json").write_text(text)
+    with pytest.raises(InputError, match="damaged or no feature file"):
+        read_rows(path)
+
+
+def test_arrays_that_are_not_those_described_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    text = header.header_text([row(0)], SETTINGS)
+    for tensors in (
+        {"other": torch.zeros(1, 6)},
+        {"embedding": torch.tensor(0.0)},
+        {"embedding": torch.zeros(1)},
+        {"embedding": torch.zeros(2, 6)},
+        {"embedding": torch.zeros(1, 6), "tokens": torch.zeros(8)},
+        {"embedding": torch.zeros(1, 6), "tokens": torch.zeros(1, 7, 6)},
+        {"embedding": torch.zeros(1, 6), "tokens": torch.zeros(1, 8, 5)},
+        {"embedding": torch.zeros(1, 6), "tokens": torch.zeros(2, 8, 6)},
+    ):
+        safetensors.torch.save_file(tensors, path, metadata={header.HEADER_KEY: text})
+        with pytest.raises(InputError, match="damaged or no feature file"):
+            read_rows(path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"other": [0.0]},
+        {"embedding": [0.0]},
+        {"embedding": [["a"]]},
+        {"embedding": [[0.0]]},  # lists of any length
+        {"embedding": pyarrow.array([None], type=pyarrow.list_(pyarrow.float32(), 2))},
+        {
+            "embedding": pyarrow.array([[0, 1]], type=pyarrow.list_(pyarrow.float32(), 2)),
+            "tokens": [[[0.0]]],
+        },
+        {
+            "embedding": pyarrow.array([[0, 1]], type=pyarrow.list_(pyarrow.float32(), 2)),
+            "tokens": pyarrow.array(
+                [[[0, 1]]], type=pyarrow.list_(pyarrow.list_(pyarrow.float32(), 2))
+            ),
+        },
+    ],
+)
+def test_columns_that_are_not_those_described_are_named(tmp_path: Path, columns: Any) -> None:
+    text = header.header_text([row(0)], SETTINGS)
+    table = pyarrow.table(columns).replace_schema_metadata({header.HEADER_KEY: text})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="damaged or no feature file"):
+        read_rows(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(1), np.zeros((1, 8, 6, 1)), np.zeros((1, 6), int), np.zeros((1, 6), ">f4")]
+)
+def test_arrays_of_other_kinds_are_named(tmp_path: Path, array: np.ndarray) -> None:
+    path, beside = tmp_path / "a.npy", tmp_path / "a.npy.json"
+    write_rows(path, [row(0)], settings=SETTINGS)
+    np.save(path, array)
+    values = json.loads(beside.read_text()) | {"crc32": zlib.crc32(path.read_bytes())}
+    beside.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="damaged or no feature file"):
+        read_rows(path)
+
+
+def test_what_may_be_replaced(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    assert can_replace(path)
+    write_rows(path, [row(0)], settings=SETTINGS)
+    assert can_replace(path)
+    path.unlink()
+    assert can_replace(path)  # a description alone is still ours
+    (tmp_path / "a.npy.json").write_text("{}")
+    assert can_replace(path) == (suffix != ".npy")
+    path.write_bytes(b"mine")
+    assert not can_replace(path)
+    link = tmp_path / f"link{suffix}"
+    link.symlink_to(tmp_path / "nowhere")
+    assert not can_replace(link)
+
+
+def test_tokens_and_grid_agree(tmp_path: Path) -> None:
+    wrong = row(0, tokens=torch.float32, grid=TokenGrid(1, 2, 2))
+    with pytest.raises(ShapeError, match=r"grid of \(1, 2, 2\) has 4 tokens, got 8"):
+        write_rows(tmp_path / "a.npy", [wrong], settings=SETTINGS)
+
+
 def test_a_later_format_is_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     write_rows(path, [row(0)], settings=SETTINGS)
@@ -161,7 +307,7 @@ def test_rows_of_different_shapes_do_not_share_a_file(tmp_path: Path) -> None:
 def test_a_header_that_could_not_be_read_back_is_not_written(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MAX_HEADER_BYTES", 100)
+    monkeypatch.setattr(header, "MAX_HEADER_BYTES", 100)
     with pytest.raises(OutputError, match="1 rows are too many for one file .* give a folder"):
         write_rows(tmp_path / f"a{suffix}", [row(0)], settings=SETTINGS)
     assert not (tmp_path / f"a{suffix}").exists()

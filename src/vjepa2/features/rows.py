@@ -1,7 +1,10 @@
 """`ClipFeatures`: what a clip turned into, and which stretch of which video it describes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +16,8 @@ class ClipFeatures:
     """Features of one clip of one video.
 
     Attributes:
-        source: path or URL of the video as it was given; `<kind>` for what has none.
+        source: path or URL of the video as it was given, in files of `embed_files` the absolute
+            path; `<kind>` for what has none.
         embedding: float32 [D], the pooled vector: the mean over all N tokens of the encoder's
             last hidden state (after its final norm). Its length is not normalised; for cosine
             similarity divide by the norm.
@@ -48,3 +52,14 @@ class ClipFeatures:
             f"ClipFeatures({self.source!r}{span}, grid {self.grid.t}x{self.grid.h}x{self.grid.w}, "
             f"embedding [{self.embedding.shape[0]}]{tokens})"
         )
+
+
+Arrays: TypeAlias = tuple[Tensor, Tensor | None]
+"""Embeddings [rows, D] and, if kept, tokens [rows, N, D]."""
+
+
+def stacked(rows: Sequence[ClipFeatures]) -> Arrays:
+    """The arrays of rows of one shape."""
+    tokens = [row.tokens for row in rows if row.tokens is not None]
+    embedding = torch.stack([row.embedding for row in rows])
+    return embedding, torch.stack(tokens) if tokens else None

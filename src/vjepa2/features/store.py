@@ -25,39 +25,25 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vjepa2._version import __version__
 from vjepa2.errors import (
     InputError,
-    MissingExtraError,
-    OutputError,
     ShapeError,
     check_kind,
     check_path,
 )
-from vjepa2.features.rows import ClipFeatures
+from vjepa2.features.header import (
+    HEADER_KEY,
+    TEXT_FACTS,
+    TIME_FACTS,
+    Header,
+    header_text,
+    parse_header,
+    read_object,
+)
+from vjepa2.features.parquet import read_parquet_arrays, read_parquet_header, write_parquet
+from vjepa2.features.rows import Arrays, ClipFeatures, stacked
 from vjepa2.files import atomic_path, write_json
 from vjepa2.shapes import TokenGrid
-
-HEADER_KEY = "vjepa2.features"
-FORMAT_VERSION = 1
-
-# safetensors and Parquet refuse to read headers of 100 million bytes.
-MAX_HEADER_BYTES = 90_000_000
-
-_FACTS = ("source", "stamp", "model", "t_start", "t_end", "sees_until")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What a feature file says about itself, without its arrays.
-
-    Attributes:
-        settings: all that decides what the features are (`Embedder.settings`).
-        rows: for each row its fields but the arrays.
-    """
-
-    settings: dict[str, Any]
-    rows: list[dict[str, Any]]
 
 
 def write_rows(
@@ -90,15 +76,16 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[list[ClipFeatures], dict[st
         MissingExtraError: Parquet without pyarrow.
     """
     header = read_header(path)
-    if header is None:
+    arrays = None if header is None else _format_of(path).read_arrays(Path(path))
+    if header is None or arrays is None or not _fits(header, *arrays):
         raise InputError(
             f"{path} is damaged or no feature file of this package. Make it again with "
             "`vjepa2 embed`."
         )
-    embedding, tokens = _format_of(path).read_arrays(Path(path))
+    embedding, tokens = arrays
     rows = [
         ClipFeatures(
-            **{name: facts[name] for name in _FACTS},
+            **{name: facts[name] for name in (*TEXT_FACTS, *TIME_FACTS)},
             grid=TokenGrid(*facts["grid"]),
             pts_seconds=None if facts["pts_seconds"] is None else tuple(facts["pts_seconds"]),
             embedding=embedding[number],
@@ -107,6 +94,20 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[list[ClipFeatures], dict[st
         for number, facts in enumerate(header.rows)
     ]
     return rows, header.settings
+
+
+def _fits(header: Header, embedding: Tensor, tokens: Tensor | None) -> bool:
+    """Whether the arrays are those that the header describes."""
+    count = len(header.rows)
+    if embedding.ndim != 2 or len(embedding) != count:
+        return False
+    if tokens is None:
+        return True
+    if tokens.ndim != 3:
+        return False
+    grids = {TokenGrid(*facts["grid"]).num_tokens for facts in header.rows}
+    width = embedding.shape[1]
+    return grids == {tokens.shape[1]} and tokens.shape == (count, tokens.shape[1], width)
 
 
 def read_header(path: str | os.PathLike[str]) -> Header | None:
@@ -122,12 +123,32 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     return _format_of(path).read_header(Path(path))
 
 
+def can_replace(path: str | os.PathLike[str]) -> bool:
+    """Whether `write_rows` destroys nothing foreign: there is no file, or feature files.
+
+    A NumPy file has a second one beside it, which is looked at as well.
+
+    Raises:
+        InputError: as `read_header`.
+    """
+    check_path("path", path, error=InputError)
+    if os.path.lexists(path):
+        return read_header(path) is not None
+    beside = _beside(Path(path))
+    if Path(path).suffix.lower() != ".npy" or not os.path.lexists(beside):
+        return True
+    try:
+        return parse_header(beside.read_bytes()) is not None
+    except OSError:
+        return False
+
+
 def _plain(settings: object) -> dict[str, Any]:
     """Settings as JSON gives them back."""
     check_kind("settings", settings, Mapping, words="a mapping of JSON values", error=InputError)
     try:
         values = json.loads(json.dumps(dict(settings), allow_nan=False))  # type: ignore[call-overload]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"settings must be JSON values: {error}.") from error
     assert isinstance(values, dict)
     return values
@@ -137,6 +158,11 @@ def _check_alike(rows: Sequence[ClipFeatures]) -> None:
     check_kind("rows", rows, Sequence, words="a list of ClipFeatures", error=InputError)
     for row in rows:
         check_kind("A row", row, ClipFeatures, words="a ClipFeatures", error=InputError)
+        if row.tokens is not None and len(row.tokens) != row.grid.num_tokens:
+            raise ShapeError(
+                f"{row.source}: a grid of {tuple(row.grid)} has {row.grid.num_tokens} tokens, got "
+                f"{len(row.tokens)}."
+            )
     shapes = {
         (tuple(row.embedding.shape), None if row.tokens is None else tuple(row.tokens.shape))
         for row in rows
@@ -148,56 +174,14 @@ def _check_alike(rows: Sequence[ClipFeatures]) -> None:
         )
 
 
-def _facts(row: ClipFeatures) -> dict[str, Any]:
-    facts: dict[str, Any] = {name: getattr(row, name) for name in _FACTS}
-    return facts | {
-        "grid": list(row.grid),
-        "pts_seconds": None if row.pts_seconds is None else list(row.pts_seconds),
-    }
-
-
-def _header_text(rows: Sequence[ClipFeatures], settings: Mapping[str, Any]) -> str:
-    text = json.dumps(
-        {
-            "version": FORMAT_VERSION,
-            "vjepa2": __version__,
-            "settings": settings,
-            "rows": [_facts(row) for row in rows],
-        }
-    )
-    if len(text) > MAX_HEADER_BYTES:
-        raise OutputError(
-            f"{len(rows)} rows are too many for one file ({len(text)} bytes of header). "
-            "Write a file per video: give a folder."
-        )
-    return text
-
-
-def _parse_header(text: str | bytes) -> Header | None:
-    try:
-        values = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(values, dict) or values.get("version") != FORMAT_VERSION:
-        return None
-    return Header(settings=values["settings"], rows=values["rows"])
-
-
-def _stacked(rows: Sequence[ClipFeatures]) -> tuple[Tensor, Tensor | None]:
-    """Embeddings [rows, D] and tokens [rows, N, D]."""
-    tokens = [row.tokens for row in rows if row.tokens is not None]
-    embedding = torch.stack([row.embedding for row in rows])
-    return embedding, torch.stack(tokens) if tokens else None
-
-
 # -- safetensors ------------------------------------------------------------------------------
 
 
 def _write_safetensors(
     path: Path, rows: Sequence[ClipFeatures], settings: Mapping[str, Any]
 ) -> None:
-    text = _header_text(rows, settings)
-    embedding, tokens = _stacked(rows)
+    text = header_text(rows, settings)
+    embedding, tokens = stacked(rows)
     tensors = {"embedding": embedding} | ({} if tokens is None else {"tokens": tokens})
     with atomic_path(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={HEADER_KEY: text})
@@ -207,12 +191,15 @@ def _read_safetensors_header(path: Path) -> Header | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if "embedding" not in file.keys():  # noqa: SIM118  # it is no mapping
+                return None
+            shape = file.get_slice("embedding").get_shape()
     except (safetensors.SafetensorError, OSError):
         return None
-    return _parse_header(metadata.get(HEADER_KEY, ""))
+    return parse_header(metadata.get(HEADER_KEY, ""), num_rows=shape[0] if shape else 0)
 
 
-def _read_safetensors_arrays(path: Path) -> tuple[Tensor, Tensor | None]:
+def _read_safetensors_arrays(path: Path) -> Arrays | None:
     tensors = safetensors.torch.load_file(path)
     return tensors["embedding"], tensors.get("tokens")
 
@@ -225,8 +212,8 @@ def _beside(path: Path) -> Path:
 
 
 def _write_npy(path: Path, rows: Sequence[ClipFeatures], settings: Mapping[str, Any]) -> None:
-    text = _header_text(rows, settings)
-    embedding, tokens = _stacked(rows)
+    text = header_text(rows, settings)
+    embedding, tokens = stacked(rows)
     array = embedding if tokens is None else tokens
     if array.dtype == torch.bfloat16:  # NumPy has no such type
         array = array.float()
@@ -249,103 +236,37 @@ def _checksum(path: Path) -> int:
 
 def _read_npy_header(path: Path) -> Header | None:
     try:
-        text = _beside(path).read_text(encoding="utf-8")
-        whole = _checksum(path) == json.loads(text).get("crc32")
-    except (OSError, ValueError):
+        text = _beside(path).read_bytes()
+        values = read_object(text)
+        if values is None or _checksum(path) != values.get("crc32"):
+            return None
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, EOFError):
         return None
-    return _parse_header(text) if whole else None
+    return parse_header(text, num_rows=shape[0] if shape else 0)
 
 
-def _read_npy_arrays(path: Path) -> tuple[Tensor, Tensor | None]:
-    array = torch.from_numpy(np.load(path, allow_pickle=False))
+def _read_npy_arrays(path: Path) -> Arrays | None:
+    array = np.load(path, allow_pickle=False)
+    if array.ndim not in (2, 3) or array.dtype not in (np.float16, np.float32, np.float64):
+        return None
+    values = torch.from_numpy(array)
     if array.ndim == 2:
-        return array, None
-    return array.mean(dim=1, dtype=torch.float32), array
-
-
-# -- Parquet ----------------------------------------------------------------------------------
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            "pyarrow", extra="parquet", needed_for="Reading and writing Parquet files"
-        ) from error
-    return pyarrow, pyarrow.parquet
-
-
-def _write_parquet(path: Path, rows: Sequence[ClipFeatures], settings: Mapping[str, Any]) -> None:
-    arrow, parquet = _pyarrow()
-    width = rows[0].embedding.shape[0]
-    vector = arrow.list_(arrow.float32(), width)
-    text = {name: arrow.string() for name in ("source", "stamp", "model")}
-    seconds = {name: arrow.float64() for name in ("t_start", "t_end", "sees_until")}
-    columns: dict[str, Any] = {}
-    for name, kind in text.items():
-        # A file name need not be valid text; the header keeps it exactly.
-        values = [str(getattr(row, name)).encode("utf-8", "replace") for row in rows]
-        columns[name] = arrow.array(values).cast(kind)
-    columns |= {
-        name: arrow.array([getattr(row, name) for row in rows], type=kind)
-        for name, kind in seconds.items()
-    }
-    columns["grid"] = arrow.array([list(row.grid) for row in rows], type=arrow.list_(arrow.int32()))
-    columns["pts_seconds"] = arrow.array(
-        [row.pts_seconds for row in rows], type=arrow.list_(arrow.float64())
-    )
-    embedding, tokens = _stacked(rows)
-    columns["embedding"] = _vectors(arrow, embedding, vector)
-    if tokens is not None:
-        offsets = np.arange(len(rows) + 1, dtype=np.int32) * tokens.shape[1]
-        columns["tokens"] = arrow.ListArray.from_arrays(
-            offsets, _vectors(arrow, tokens.flatten(0, 1), vector)
-        )
-    table = arrow.table(columns).replace_schema_metadata({HEADER_KEY: _header_text(rows, settings)})
-    with atomic_path(path) as temporary:
-        parquet.write_table(table, temporary)
-
-
-def _vectors(arrow: Any, values: Tensor, kind: Any) -> Any:
-    """[n, D] as a column of vectors, without a copy where the element type fits."""
-    flat = np.ascontiguousarray(values.float().numpy()).reshape(-1)
-    return arrow.FixedSizeListArray.from_arrays(arrow.array(flat), type=kind)
-
-
-def _read_parquet_header(path: Path) -> Header | None:
-    arrow, parquet = _pyarrow()
-    try:
-        metadata = parquet.read_schema(path).metadata or {}
-    except (arrow.ArrowException, OSError):
-        return None
-    return _parse_header(metadata.get(HEADER_KEY.encode(), b""))
-
-
-def _read_parquet_arrays(path: Path) -> tuple[Tensor, Tensor | None]:
-    _, parquet = _pyarrow()
-    table = parquet.read_table(path).combine_chunks()
-    column = table.column("embedding")
-    count, width = len(column), column.type.list_size
-    embedding = torch.tensor(column.combine_chunks().flatten().to_numpy()).view(count, width)
-    if "tokens" not in table.column_names:
-        return embedding, None
-    flat = table.column("tokens").combine_chunks().flatten().flatten().to_numpy()
-    return embedding, torch.tensor(flat).view(count, -1, width)
+        return values, None
+    return values.mean(dim=1, dtype=torch.float32), values
 
 
 @dataclass(frozen=True)
 class _Format:
     write: Callable[[Path, Sequence[ClipFeatures], Mapping[str, Any]], None]
     read_header: Callable[[Path], Header | None]
-    read_arrays: Callable[[Path], tuple[Tensor, Tensor | None]]
+    read_arrays: Callable[[Path], Arrays | None]
 
 
 FORMATS = {
     ".safetensors": _Format(_write_safetensors, _read_safetensors_header, _read_safetensors_arrays),
     ".npy": _Format(_write_npy, _read_npy_header, _read_npy_arrays),
-    ".parquet": _Format(_write_parquet, _read_parquet_header, _read_parquet_arrays),
+    ".parquet": _Format(write_parquet, read_parquet_header, read_parquet_arrays),
 }
 
 
