@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from vjepa2 import embed
 from vjepa2.errors import ConfigError, InputError, OutputError
 from vjepa2.features import outputs
+from vjepa2.features.clips import source_identity
 from vjepa2.features.embed import Embedder, make_embedder
 from vjepa2.features.embed_files import EmbedInterrupted, EmbedReport, embed_files
 from vjepa2.features.outputs import plain_name, read_target, source_stamp
@@ -223,7 +225,6 @@ def test_a_folder_grows_and_its_manifest_with_it(
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [entry["source"] for entry in manifest["videos"]] == list(map(str, videos))
     (tmp_path / "out" / "video0.safetensors").unlink()
-    (tmp_path / "out" / "manifest.json").write_text("no json")
     run(videos[1:], tmp_path / "out", embedder)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [entry["source"] for entry in manifest["videos"]] == list(map(str, videos[1:]))
@@ -386,6 +387,144 @@ def test_other_peoples_files_are_left_alone(
     assert len(list(folder.glob("video0-*.safetensors"))) == 1
     run(videos[:1], folder, embedder, overwrite=True)
     assert header_rows(folder / "video0.safetensors")[0]["source"] == str(videos[0])
+
+
+FOREIGN_LISTS = [
+    '{"my": "dataset"}',
+    "no json",
+    "[" * 200_000,
+    "[]",
+    '{"version": 1, "vjepa2": "0.1", "settings": {}, "videos": 5}',
+    '{"version": 1, "vjepa2": "0.1", "settings": {}, "videos": [{"source": "a", "clips": []}]}',
+    '{"version": 1, "vjepa2": "0.1", "settings": {}, "videos": [3]}',
+    '{"version": 1, "vjepa2": "0.1", "videos": []}',
+]
+
+
+@pytest.mark.parametrize("text", FOREIGN_LISTS, ids=range(len(FOREIGN_LISTS)))
+def test_a_foreign_or_damaged_manifest_is_left_alone(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int], text: str
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(OutputError, match=r"manifest.json exists and is damaged .*--overwrite"):
+        run(videos[:1], folder, embedder)
+    assert encoded == [] and (folder / "manifest.json").read_text() == text
+    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+    run(videos[:1], folder, embedder, overwrite=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [entry["file"] for entry in manifest["videos"]] == ["video0.safetensors"]
+
+
+def test_a_foreign_file_beside_an_array_is_left_alone(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    beside = tmp_path / "u.npy.json"
+    beside.write_text('{"mine": 1}')
+    with pytest.raises(OutputError, match=r"u.npy.json exists and is damaged or no feature file"):
+        run(videos[:1], tmp_path / "u.npy", embedder)
+    assert beside.read_text() == '{"mine": 1}' and not (tmp_path / "u.npy").exists()
+    run(videos[:1], tmp_path / "u.npy", embedder, overwrite=True)
+    assert len(header_rows(tmp_path / "u.npy")) == 1
+    (tmp_path / "out").mkdir()
+    beside = tmp_path / "out" / "video0.npy.json"
+    beside.write_text('{"mine": 1}')
+    run(videos[:1], tmp_path / "out", embedder, file_format="npy")
+    assert beside.read_text() == '{"mine": 1}'
+    assert len(list((tmp_path / "out").glob("video0-????????.npy"))) == 1
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_tokens_are_not_replaced_by_pooled_vectors(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int], out: str
+) -> None:
+    run(videos[:1], tmp_path / out, make_embedder(embedder.model.network, pool="tokens"))
+    encoded.clear()
+    with pytest.raises(OutputError, match=r"holds all tokens, which would be lost.*--overwrite"):
+        run(videos[:1], tmp_path / out, embedder)
+    assert encoded == []
+    run(videos[:1], tmp_path / out, embedder, overwrite=True)
+    found = tmp_path / out
+    rows, _ = read_rows(found / "video0.safetensors" if found.is_dir() else found)
+    assert rows[0].tokens is None
+
+
+@pytest.mark.parametrize("out", ["../all.safetensors", "../all.npy", "../folder"])
+def test_the_same_name_in_two_folders_is_two_videos(
+    videos: list[Path],
+    embedder: Embedder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    out: str,
+) -> None:
+    twins = [tmp_path / folder / "clip.mp4" for folder in "ab"]
+    for twin, video in zip(twins, videos[:2], strict=True):
+        twin.parent.mkdir()
+        shutil.copy(video, twin)
+    monkeypatch.chdir(twins[0].parent)
+    assert run(["clip.mp4"], out, embedder).embedded == ("clip.mp4",)  # shown as it was typed
+    monkeypatch.chdir(twins[1].parent)
+    if out != "../folder":
+        with pytest.raises(OutputError, match=r"1 other videos \(first: /.*/a/clip.mp4\)"):
+            run(["clip.mp4"], out, embedder)
+        assert [facts["source"] for facts in header_rows(Path(out))] == [str(twins[0])]
+        return
+    run(["clip.mp4"], out, embedder)
+    listed = json.loads((tmp_path / "folder" / "manifest.json").read_text())["videos"]
+    assert [entry["source"] for entry in listed] == list(map(str, twins))
+    for entry, twin in zip(listed, twins, strict=True):
+        [row] = read_rows(tmp_path / "folder" / entry["file"])[0]
+        assert torch.equal(row.embedding, embed(twin, model=embedder.model.network)[0].embedding)
+    # From anywhere, in any spelling, each is found again.
+    monkeypatch.chdir(tmp_path)
+    assert len(run(["a/clip.mp4", "a/../b/clip.mp4"], "folder", embedder).reused) == 2
+
+
+def test_one_video_in_two_spellings_is_embedded_once(
+    videos: list[Path], embedder: Embedder, tmp_path: Path, encoded: list[int]
+) -> None:
+    folder = videos[0].parent
+    (tmp_path / "link").symlink_to(folder)
+    files = [
+        videos[0],
+        folder / ".." / folder.name / videos[0].name,
+        f"{folder}//./{videos[0].name}",
+        tmp_path / "link" / videos[0].name,
+    ]
+    report = run(files, tmp_path / "out", embedder)
+    assert len(encoded) == 1 and report.embedded == (str(videos[0]),)
+    # A link to a file is a name of its own.
+    (folder / "again.mp4").symlink_to(videos[0])
+    assert len(run([videos[0], folder / "again.mp4"], tmp_path / "out", embedder).embedded) == 1
+
+
+@pytest.mark.parametrize("out", ["all.safetensors", "folder"])
+def test_files_with_names_as_they_were_typed_are_taken_over(
+    videos: list[Path],
+    embedder: Embedder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    encoded: list[int],
+    out: str,
+) -> None:
+    """Feature files held names as typed before they held absolute paths."""
+    monkeypatch.chdir(videos[0].parent)
+    target = tmp_path / out / "video0.safetensors" if out == "folder" else tmp_path / out
+    [row] = embed("video0.mp4", model=embedder.model.network)
+    row = replace(row, stamp=source_stamp("video0.mp4"), model=embedder.model.name)
+    write_rows(target, [row], settings=embedder.settings())
+    encoded.clear()
+    assert run(["video0.mp4"], tmp_path / out, embedder).reused == ("video0.mp4",)
+    assert encoded == []
+
+
+def test_identities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert source_identity("a.mp4") == source_identity("./a.mp4") == str(tmp_path / "a.mp4")
+    assert source_identity("x/../a.mp4") == str(tmp_path / "a.mp4")
+    for text in ("https://host/a/../b.mp4", "", "a\0b/c"):
+        assert source_identity(text) == text
 
 
 def test_places_that_cannot_be_written_are_named(

@@ -32,6 +32,7 @@ from vjepa2.video.inputs import Layout, is_frames, is_reader, is_source, open_vi
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.reader import VideoReader
 from vjepa2.video.sampling import STRATEGIES, ClipSampling, sample_indices
+from vjepa2.video.sources import is_url
 from vjepa2.video.streams import ReaderFrames
 
 Item = TypeVar("Item")
@@ -266,7 +267,7 @@ def source_name(video: object) -> str:
 
 
 def source_names(files: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Paths and URLs as text, each once, in the order given.
+    """Paths and URLs as text, in the order given; a video named in two ways is there once.
 
     Raises:
         InputError: `files` is no list, or holds something that names no file.
@@ -278,7 +279,26 @@ def source_names(files: Iterable[str | os.PathLike[str]]) -> list[str]:
         check_kind(
             "A file", name, (str, bytes, os.PathLike), words="a path or URL", error=InputError
         )
-    return list(dict.fromkeys(os.fsdecode(name) for name in names))
+    unique: dict[str, str] = {}
+    for name in names:
+        text = os.fsdecode(name)
+        unique.setdefault(source_identity(text), text)
+    return list(unique.values())
+
+
+def source_identity(source: str) -> str:
+    """One name for one video, however it was typed: its absolute path, or the URL as it is.
+
+    Links to folders are followed; a link to a file is a name of its own, so that a folder of links
+    is a set of videos.
+    """
+    if not source or is_url(source):
+        return source
+    folder, name = os.path.split(source)
+    try:
+        return os.path.join(os.path.realpath(folder or os.curdir), name)  # noqa: PTH118
+    except (OSError, ValueError):  # no path at all: opening it says why
+        return source
 
 
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vjepa2.errors import InputError, VideoError, check_flag, check_kind
-from vjepa2.features.clips import PixelClip, one_ahead, source_names
+from vjepa2.features.clips import PixelClip, one_ahead, source_identity, source_names
 from vjepa2.features.embed import Embedder
 from vjepa2.features.failures import FileFailure
 from vjepa2.features.outputs import FeatureSink, open_sink, read_target, source_stamp
@@ -84,7 +84,8 @@ def embed_files(
     """Embed video files and write the features.
 
     Args:
-        files: paths and URLs; one named twice is embedded once.
+        files: paths and URLs; one named twice, in whatever way, is embedded once. Results hold
+            absolute paths as their sources, the report names files as given here.
         out: one file for all, or a folder; see `outputs.read_target`.
         embedder: model and settings, from `make_embedder`.
         file_format: of the files in a folder: "safetensors" (default), "npy" or "parquet".
@@ -109,7 +110,8 @@ def embed_files(
         raise InputError("There are no files to embed.")
     settings = embedder.settings()
     target = read_target(out, file_format=file_format)
-    sink = open_sink(target, sources, settings=settings, overwrite=overwrite)
+    identities = [source_identity(source) for source in sources]
+    sink = open_sink(target, identities, settings=settings, overwrite=overwrite)
     run = _Run(embedder, sink)
 
     def report() -> EmbedReport:
@@ -150,7 +152,7 @@ class _Run:
         """Yield each source when it is done, reused or failed."""
         todo = []
         for source in sources:
-            if self._sink.holds(source, source_stamp(source)):
+            if self._sink.holds(source_identity(source), source_stamp(source)):
                 self.reused.append(source)
                 yield source
             else:
@@ -162,10 +164,11 @@ class _Run:
         with self._embedder.model.inference():
             for source, stamp, event in events:
                 if isinstance(event, PixelClip):
-                    rows.append(self._embedder.row(event, source=source, stamp=stamp))
+                    identity = source_identity(source)
+                    rows.append(self._embedder.row(event, source=identity, stamp=stamp))
                     continue
                 if event is None:
-                    self._sink.put(source, rows)
+                    self._sink.put(source_identity(source), rows)
                     self.embedded.append(source)
                     self.num_rows += len(rows)
                 else:
@@ -189,4 +192,9 @@ class _Run:
 
     def finish(self) -> None:
         """Write what is not written yet."""
-        self._sink.finish([asdict(failure) for failure in self.failed])
+        self._sink.finish(
+            [
+                asdict(failure) | {"source": source_identity(failure.source)}
+                for failure in self.failed
+            ]
+        )

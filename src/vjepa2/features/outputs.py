@@ -2,31 +2,28 @@
 
 Both know which videos are done already, so that work that was interrupted goes on where it
 stopped: a video is done if its file has not changed since (size and time) and its rows were made
-with the same settings.
+with the same settings. What something else wrote is never replaced unless that is asked for.
+
+Sources are the names of `clips.source_identity`: the same for one video in whatever way it was
+named, and different for two videos named alike in two folders.
 """
 
 import hashlib
-import json
 import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from vjepa2._version import __version__
-from vjepa2.errors import ConfigError, OutputError, check_choice, check_path
+from vjepa2.errors import ConfigError, InputError, OutputError, check_choice, check_path
+from vjepa2.features.clips import source_identity
+from vjepa2.features.header import FORMAT_VERSION, Header, read_object
 from vjepa2.features.rows import ClipFeatures
-from vjepa2.features.store import (
-    FORMAT_VERSION,
-    FORMATS,
-    Header,
-    read_header,
-    read_rows,
-    write_rows,
-)
+from vjepa2.features.store import FORMATS, can_replace, read_header, read_rows, write_rows
 from vjepa2.files import write_json
 
 MANIFEST_NAME = "manifest.json"
@@ -118,13 +115,13 @@ def open_sink(
 
     Args:
         target: where to.
-        sources: all videos of this run.
+        sources: identities of all videos of this run.
         settings: of the features, JSON values.
         overwrite: take nothing over from an earlier run.
 
     Raises:
-        OutputError: `target` is a foreign file, or holds features of videos not in `sources`, and
-            `overwrite` is False.
+        OutputError: unless `overwrite`: `target` is a foreign or damaged file, or would replace
+            one, or holds features of videos not in `sources`, or tokens that would be lost.
         ConfigError: tokens of several videos in one file.
     """
     if target.is_folder:
@@ -140,8 +137,18 @@ def open_sink(
 def _is_done(header: Header | None, source: str, stamp: str, settings: Mapping[str, Any]) -> bool:
     if header is None or header.settings != settings:
         return False
-    stamps = [row["stamp"] for row in header.rows if row["source"] == source]
+    stamps = [row["stamp"] for row in header.rows if source_identity(row["source"]) == source]
     return bool(stamps) and set(stamps) == {stamp}
+
+
+def _check_keeps_tokens(path: Path, header: Header, settings: Mapping[str, Any]) -> None:
+    """Refuse to replace tokens by pooled vectors: making them again takes the whole work."""
+    if header.settings.get("pool") == "tokens" and settings["pool"] != "tokens":
+        raise OutputError(
+            f"{path} holds all tokens, which would be lost: pool is now {settings['pool']!r}. "
+            "The pooled vectors are in it already. Choose another place, or overwrite it "
+            "(--overwrite)."
+        )
 
 
 class _OneFile:
@@ -157,25 +164,32 @@ class _OneFile:
         self._last_write = time.monotonic()
         self._pause = SECONDS_BETWEEN_WRITES
         self._is_written = True
-        if self._path.exists() and not overwrite:
+        if not overwrite:
             self._take_over()
 
     def _take_over(self) -> None:
+        if not can_replace(self._path):
+            name = self._path if os.path.lexists(self._path) else f"{self._path}.json"
+            raise _is_in_the_way(name, "feature file")
         header = read_header(self._path)
         if header is None:
-            raise OutputError(
-                f"{self._path} exists and is damaged or no feature file. Choose another name, or "
-                "overwrite it (--overwrite)."
-            )
-        others = sorted({row["source"] for row in header.rows} - set(self._sources))
+            return
+        found = {source_identity(row["source"]) for row in header.rows}
+        others = sorted(found - set(self._sources))
         if others:
             raise OutputError(
                 f"{self._path} holds features of {len(others)} other videos (first: {others[0]}). "
                 "Name those too, choose another file, or overwrite it (--overwrite)."
             )
-        for row in read_rows(self._path)[0]:
-            if _is_done(header, row.source, row.stamp, self._settings):
-                self._rows.setdefault(row.source, []).append(row)
+        _check_keeps_tokens(self._path, header, self._settings)
+        try:
+            rows, _ = read_rows(self._path)
+        except InputError as error:
+            raise _is_in_the_way(self._path, "feature file") from error
+        for row in rows:
+            source = source_identity(row.source)
+            if _is_done(header, source, row.stamp, self._settings):
+                self._rows.setdefault(source, []).append(replace(row, source=source))
 
     def holds(self, source: str, stamp: str) -> bool:
         return source in self._rows and {row.stamp for row in self._rows[source]} == {stamp}
@@ -212,14 +226,21 @@ class _Folder:
         self._names: dict[str, str] = {}
         self._taken: set[str] = set()
         self._entries: dict[str, dict[str, Any]] = {}
+        manifest = read_manifest(self._folder / MANIFEST_NAME)
+        if manifest is None and not overwrite:
+            raise _is_in_the_way(self._folder / MANIFEST_NAME, "list of features")
+        self._manifest = manifest or {}
 
     def holds(self, source: str, stamp: str) -> bool:
         path = self._folder / self._name(source)
         header = None if self._overwrite else read_header(path)
-        if header is None or not _is_done(header, source, stamp, self._settings):
+        if header is None:
             return False
-        self._list(source, header.rows)
-        return True
+        if _is_done(header, source, stamp, self._settings):
+            self._list(source, header.rows)
+            return True
+        _check_keeps_tokens(path, header, self._settings)
+        return False
 
     def put(self, source: str, rows: list[ClipFeatures]) -> None:
         path = self._folder / self._name(source)
@@ -227,12 +248,11 @@ class _Folder:
         self._list(source, [{"t_start": row.t_start, "t_end": row.t_end} for row in rows])
 
     def finish(self, failures: Sequence[Mapping[str, str]]) -> None:
-        path = self._folder / MANIFEST_NAME
-        entries = self._earlier(path) | self._entries
+        entries = self._earlier() | self._entries
         for failure in failures:
             entries.pop(failure["source"], None)
         write_json(
-            path,
+            self._folder / MANIFEST_NAME,
             {
                 "version": FORMAT_VERSION,
                 "vjepa2": __version__,
@@ -248,18 +268,14 @@ class _Folder:
             "clips": [{name: row[name] for name in ("t_start", "t_end")} for row in rows],
         }
 
-    def _earlier(self, path: Path) -> dict[str, dict[str, Any]]:
-        """Entries of an earlier manifest whose files are still there, made with these settings."""
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(values, dict) or values.get("settings") != self._settings:
+    def _earlier(self) -> dict[str, dict[str, Any]]:
+        """Entries of the earlier manifest whose files are still there, made with these settings."""
+        if self._manifest.get("settings") != self._settings:
             return {}
         return {
-            entry["source"]: {"file": entry["file"], "clips": entry["clips"]}
-            for entry in values["videos"]
-            if (self._folder / entry["file"]).is_file()
+            source_identity(entry["source"]): {"file": entry["file"], "clips": entry["clips"]}
+            for entry in self._manifest["videos"]
+            if os.path.isfile(self._folder / entry["file"])  # noqa: PTH113  # False for any text
         }
 
     def _name(self, source: str) -> str:
@@ -278,12 +294,42 @@ class _Folder:
 
     def _is_foreign(self, path: Path, source: str) -> bool:
         """Whether a file must not be written to: another video's, or none of ours at all."""
-        if not path.exists():
-            return False
+        if not can_replace(path):
+            return not self._overwrite
         header = read_header(path)
         if header is None:
-            return not self._overwrite
-        return {row["source"] for row in header.rows} != {source}
+            return False
+        return {source_identity(row["source"]) for row in header.rows} != {source}
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """What the list of a folder says; {} where there is none, None for a damaged or foreign one."""
+    if not os.path.lexists(path):
+        return {}
+    try:
+        values = read_object(path.read_bytes())
+    except OSError:
+        return None
+    if values is None or values.get("version") != FORMAT_VERSION or "vjepa2" not in values:
+        return None
+    videos = values.get("videos")
+    if not isinstance(values.get("settings"), dict) or not isinstance(videos, list):
+        return None
+    return values if all(_is_entry(entry) for entry in videos) else None
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    source, file, clips = (entry.get(name) for name in ("source", "file", "clips"))
+    return isinstance(source, str) and isinstance(file, str) and isinstance(clips, list)
+
+
+def _is_in_the_way(path: Path | str, kind: str) -> OutputError:
+    return OutputError(
+        f"{path} exists and is damaged or no {kind} of this package. Choose another name, or "
+        "overwrite it (--overwrite)."
+    )
 
 
 def plain_name(source: str) -> str:
