@@ -40,7 +40,7 @@ def test_the_card_states_the_measured_numbers(metrics: Any) -> None:
     text = (FOLDER / "README.md").read_text()
     assert text == model_card(metrics)
     assert f"**{metrics['accuracy']:.1%}** right" in text
-    assert metrics["num_clips"] >= 500
+    assert metrics["num_clips"] >= 2000
     right = round(metrics["accuracy"] * metrics["num_clips"])
     assert metrics["interval"] == list(wilson_interval(right, metrics["num_clips"]))
 
