@@ -19,6 +19,8 @@ from PIL import Image
 from vjepa2 import classify, embed
 from vjepa2.errors import ConfigError, InputError, OutputError, VideoError
 from vjepa2.features.demo import DemoResult, make_demo_clip, run_demo
+from vjepa2.features.embed import make_embedder
+from vjepa2.features.embed_files import embed_files
 from vjepa2.features.pictures import overlay
 from vjepa2.features.report import write_report
 from vjepa2.features.report_page import bars, escape, page, table
@@ -233,6 +235,35 @@ def test_bad_videos_and_places_are_errors(
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="Cannot write"):
         run_demo(tmp_path / "file" / "out", model=model_folder)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "features.safetensors", "report.html"])
+def test_other_peoples_files_are_left_alone(
+    name: str, clip: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    if name == "features.safetensors":  # of the user's own work with this package
+        embed_files([clip], tmp_path / name, embedder=make_embedder(model_folder), quiet=True)
+    else:
+        shutil.copy(clip, tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(OutputError, match=rf"{name} exists and was not made by a demonstration"):
+        run_demo(tmp_path, model=model_folder)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == before
+    if name == "clip.mp4":  # it is read, not written
+        assert run_demo(tmp_path, video=tmp_path / name, model=model_folder).made_label is None
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_an_earlier_demonstration_is_replaced(model_folder: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        result = run_demo(tmp_path, model=model_folder, seed=seed)
+        write_report(tmp_path / "report.html", result)
+    assert result.made_label is not None
+    assert result.made_label in (tmp_path / "report.html").read_text()
+    (tmp_path / "other").mkdir()
+    made = make_demo_clip(tmp_path / "other" / "clip.mp4", seed=2)[0]
+    assert (tmp_path / "clip.mp4").read_bytes() == made.read_bytes()
 
 
 def test_parts_of_a_page_are_escaped() -> None:

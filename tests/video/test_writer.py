@@ -100,6 +100,18 @@ def test_keyframes_come_as_often_as_asked() -> None:
     assert all(later - earlier <= 4 for earlier, later in itertools.pairwise([*places, 12]))
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_a_comment_is_kept_in_the_file(tmp_path: Path, suffix: str) -> None:
+    frames = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    path = write_video(tmp_path / f"clip{suffix}", frames, comment="Größe: made by hand")
+    with av.open(str(path)) as container:
+        found = {name.lower(): text for name, text in container.metadata.items()}
+    assert found["comment"] == "Größe: made by hand"
+    for comment in (3, b"a", "a\0b", "\ud800"):
+        with pytest.raises(ConfigError, match="comment "):
+            write_video(tmp_path / f"bad{suffix}", frames, comment=comment)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"old")

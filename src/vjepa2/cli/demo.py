@@ -31,10 +31,11 @@ def demo(
     """
     with answering(as_json=json) as answer:
         from vjepa2.features.demo import run_demo
+        from vjepa2.features.demo_files import REPORT_NAME
         from vjepa2.features.report import write_report
 
         result = run_demo(out, video=file, seed=seed, model=model, device=device, dtype=dtype)
-        report = write_report(Path(out) / "report.html", result)
+        report = write_report(Path(out) / REPORT_NAME, result)
         answer.put(
             result.as_dict() | {"report": str(report.resolve())},
             text=f"{result}\n\nOpen the report: {report.resolve()}",

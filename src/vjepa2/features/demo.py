@@ -21,6 +21,14 @@ from torch import Tensor
 from vjepa2.errors import InputError, check_path, checked_integer
 from vjepa2.features.classify import LabelScore, top_labels
 from vjepa2.features.clips import PixelClip
+from vjepa2.features.demo_files import (
+    CLIP_NAME,
+    FEATURES_NAME,
+    MARK,
+    MARK_SETTING,
+    REPORT_NAME,
+    check_replaceable,
+)
 from vjepa2.features.embed import Embedder, clip_frames
 from vjepa2.features.loading import LoadedModel, ModelLike, load
 from vjepa2.features.pictures import ColourMaps, colour_maps, shown_frames
@@ -164,7 +172,8 @@ def run_demo(
     Raises:
         VideoError: the video cannot be read.
         WeightsError: the model cannot be loaded.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds files of these names (and
+            `report.html`) that no demonstration made.
         ConfigError, InputError: an option is wrong.
     """
     check_path("out", out)
@@ -172,8 +181,10 @@ def run_demo(
         check_path("video", video, error=InputError)
     watch = Stopwatch()
     folder = Path(out)
+    painted = (CLIP_NAME,) if video is None else ()
+    check_replaceable(folder, (*painted, FEATURES_NAME, REPORT_NAME))
     if video is None:
-        path, made_label = _paint(folder / "clip.mp4", seed, watch)
+        path, made_label = _paint(folder / CLIP_NAME, seed, watch)
     else:
         path, made_label = Path(video), None
     with watch.step("Load the model") as detail:
@@ -191,8 +202,8 @@ def run_demo(
     with watch.step("Colours of the tokens (PCA)"):
         assert row.tokens is not None
         colours = colour_maps(row.tokens, row.grid)
-    features_file = folder / "features.safetensors"
-    write_rows(features_file, [row], settings=embedder.settings())
+    features_file = folder / FEATURES_NAME
+    write_rows(features_file, [row], settings=embedder.settings() | {MARK_SETTING: MARK})
     return DemoResult(
         video=path,
         made_label=made_label,
@@ -226,7 +237,7 @@ def make_demo_clip(path: Path, *, seed: int) -> tuple[Path, str]:
     number = int(torch.randint(len(MOTION_LABELS), (), generator=generator))
     label = MOTION_LABELS[number]
     frames = make_motion_clip(label, num_frames=CLIP_FRAMES, size=CLIP_SIZE, generator=generator)
-    return write_video(path, frames, codec=H264(fps=CLIP_FPS)), label
+    return write_video(path, frames, codec=H264(fps=CLIP_FPS), comment=MARK), label
 
 
 def _read(

@@ -3,6 +3,8 @@
 import html
 from collections.abc import Sequence
 
+from vjepa2.features.demo_files import MARK
+
 STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f6f3; --card: #ffffff; --text: #1d1f23; --soft: #5d6470; --line: #dfe1e6;
@@ -73,6 +75,7 @@ def page(*, title: str, body: str) -> str:
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="generator" content="{MARK}">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )

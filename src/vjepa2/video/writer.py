@@ -8,7 +8,7 @@ range and say so in the file, so that every player and decoder turns them back a
 import io
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vjepa2.errors import (
+    ConfigError,
     DtypeError,
     OutputError,
     ShapeError,
@@ -77,7 +78,11 @@ class H264:
 
 
 def write_video(
-    path: str | os.PathLike[str], frames: Iterable[Tensor], *, codec: H264 | None = None
+    path: str | os.PathLike[str],
+    frames: Iterable[Tensor],
+    *,
+    codec: H264 | None = None,
+    comment: str | None = None,
 ) -> Path:
     """Write frames as an H.264 video; the file appears complete or not at all.
 
@@ -88,6 +93,7 @@ def write_video(
             with full colour resolution (yuv444p), which some players do not show; even sizes
             are stored as yuv420p, which all do.
         codec: how to encode; default `H264()`.
+        comment: a line about the file, kept in its metadata.
 
     Returns:
         The path written.
@@ -100,8 +106,10 @@ def write_video(
     check_path("path", path)
     target = Path(path)
     check_choice("Video suffix", target.suffix.lower(), CONTAINERS)
+    metadata = {} if comment is None else {"comment": _checked_comment(comment)}
     with atomic_path(target) as temporary, temporary.open("wb") as file:
-        _encode(file, frames, container=CONTAINERS[target.suffix.lower()], codec=codec)
+        container = CONTAINERS[target.suffix.lower()]
+        _encode(file, frames, container=container, codec=codec, metadata=metadata)
     return target
 
 
@@ -128,8 +136,21 @@ def h264_round_trip(
     return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous()
 
 
+def _checked_comment(comment: object) -> str:
+    check_kind("comment", comment, str, words="text")
+    assert isinstance(comment, str)
+    if "\0" in comment or comment != comment.encode("utf-8", "replace").decode("utf-8"):
+        raise ConfigError(f"comment holds a character that is no text: {described(comment)}.")
+    return comment
+
+
 def _encode(
-    target: IO[bytes], frames: Iterable[Tensor], *, container: str, codec: H264 | None
+    target: IO[bytes],
+    frames: Iterable[Tensor],
+    *,
+    container: str,
+    codec: H264 | None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Encode `frames` into the open binary file `target`."""
     av = import_av()
@@ -145,6 +166,7 @@ def _encode(
     _check_frame(first, number=0, like=first)
     try:
         with av.open(target, "w", format=container) as output:
+            output.metadata.update(metadata or {})
             pixel_format = _pixel_format(first)
             stream = _add_stream(output, first, codec=codec)
             # One converter for all frames: a fresh one per frame costs more than the encoding.
