@@ -1,17 +1,20 @@
 """`VJEPA2Config`: defaults, checks at construction and on assignment, and the bytes of its file."""
 
+import contextlib
 import copy
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from vjepa2.errors import CheckpointFormatError, CheckpointNotFoundError, ConfigError
+from vjepa2.errors import CheckpointFormatError, CheckpointNotFoundError, ConfigError, VJEPAError
 from vjepa2.errors import UnknownOptionError as UnknownOption
-from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
+from wrong_values import EVERYTHING, assert_named
 
 # Written down from the published checkpoint table, not computed.
 VITL_FILE = """{
@@ -80,14 +83,47 @@ def test_derived_numbers() -> None:
         ({"hidden_size": -16}, "hidden_size=-16 is out of range"),
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 is out of range: it must be at least 0"),
         ({"attention_dropout": float("nan")}, "attention_dropout=nan is out of range"),
-        ({"layer_norm_eps": 0.0}, "a finite number above 0"),
+        ({"layer_norm_eps": 0.0}, "a number above 0, at most"),
         ({"mlp_ratio": float("inf")}, "mlp_ratio=inf is out of range"),
-        ({"initializer_range": -1.0}, "finite and 0 or more"),
+        ({"initializer_range": -1.0}, "0 to 1e+30"),
         ({"hidden_act": "gelo"}, "Did you mean 'gelu'"),
         ({"problem_type": "regressive"}, "Did you mean 'regression'"),
         ({"dtype": "float31"}, "Did you mean 'float32'"),
         ({"attn_implementation": "flash_attention_2"}, "Allowed: eager, sdpa"),
-        ({"num_labels": 0}, "num_labels=0 is out of range"),
+        ({"num_labels": 0}, "num_labels must be 1 or more, got 0"),
+        ({"num_labels": 10**30}, "num_labels must be 1000000 or less, got 10000000"),
+        ({"num_labels": 3.0}, "num_labels must be an integer, got 3.0 (float)"),
+        ({"head_sizes": {"verb": 10**30}}, "at most 1000000 classes together"),
+        ({"id2label": {10**400: "a"}}, "ids 0, 1, ... without a gap"),
+        ({"label2id": {"a": float("inf")}}, "label2id needs whole numbers"),
+        ({"hidden_size": 10**400}, "hidden_size=a number of 1329 bits is out of range"),
+        ({"hidden_size": 10**30}, "it must be 1 to 131072"),
+        ({"pred_hidden_size": 10**30}, "it must be 1 to 131072"),
+        ({"in_chans": 10**30}, "it must be 1 to 131072"),
+        ({"patch_size": 10**30}, "it must be 1 to 65536"),
+        ({"crop_size": 10**30}, "it must be 1 to 65536"),
+        ({"tubelet_size": 10**30}, "it must be 1 to 10000000"),
+        ({"pred_num_mask_tokens": 10**18}, "it must be 1 to 1000000"),
+        ({"num_pooler_layers": 10**30}, "it must be 0 to 1000"),
+        ({"action_size": 10**30, "model_type": "vjepa2_ac"}, "it must be 1 to 131072"),
+        ({"mlp_ratio": 1e300}, "a number above 0, at most 1000"),
+        ({"pred_mlp_ratio": 10**400}, "a number above 0, at most 1000"),
+        ({"layer_norm_eps": 10**400}, "a number above 0, at most 1e+30"),
+        (
+            {"hidden_size": 65536, "mlp_ratio": 500.0},
+            "hidden_size=65536, mlp_ratio=500.0 make a weight matrix of 32768000 x 65536 numbers",
+        ),
+        ({"mlp_ratio": 1e-9}, "hidden_size=1024, mlp_ratio=1e-09 make a weight matrix of 0 x 1024"),
+        (
+            {"patch_size": 65536},
+            "tubelet_size=2, patch_size=65536, hidden_size=1024 make a weight matrix of 1024 x 257",
+        ),
+        (
+            {"pred_num_mask_tokens": 10**6, "pred_hidden_size": 12_000, "pred_mlp_ratio": 1},
+            "pred_num_mask_tokens=1000000, pred_hidden_size=12000 make",
+        ),
+        ({"hidden_size": 65536, "mlp_ratio": 1}, "hidden_size=65536 make a weight matrix of 26214"),
+        ({"num_labels": 10**6, "hidden_size": 16_000}, "num_labels=1000000 make a weight matrix"),
         ({"id2label": {0: "a", 2: "b"}}, "ids 0, 1, ... without a gap, got [0, 2]"),
         ({"id2label": {"x": "a"}}, "whole numbers as keys"),
         ({"id2label": {0: 7}}, "id2label[0] must be a string, got 7"),
@@ -107,6 +143,23 @@ def test_wrong_values_are_refused_with_got_and_allowed(values: dict[str, Any], w
     with pytest.raises(ConfigError) as caught:
         VJEPA2Config(**values)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*FIELDS, *ALIASES])
+def test_no_value_of_a_field_leaks_another_error(name: str) -> None:
+    for value in EVERYTHING:
+        for make in (VJEPA2Config, lambda **values: VJEPA2Config.from_dict(values)):
+            with warnings.catch_warnings(), contextlib.suppress(VJEPAError):
+                warnings.simplefilter("ignore")
+                repr(make(**{name: value}))
+
+
+def test_only_dictionaries_make_a_configuration() -> None:
+    assert_named(
+        VJEPA2Config.from_dict,
+        allowed=lambda value: isinstance(value, dict) and 1 not in value,
+        error=ConfigError,
+    )
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:

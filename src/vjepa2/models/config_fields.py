@@ -5,7 +5,6 @@ annotations of the class; this module knows how to check them and which numbers 
 """
 
 import difflib
-import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -13,11 +12,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vjepa2.errors import ConfigError, UnknownOptionError, check_choice
+from vjepa2.errors import (
+    ConfigError,
+    UnknownOptionError,
+    check_choice,
+    checked_integer,
+    in_digits,
+)
 from vjepa2.models.config_variants import MODEL_TYPES
 from vjepa2.nn.activations import ACTIVATIONS
 from vjepa2.runtime import resolve_dtype
 
+MAX_SHOWN = 200  # characters of a wrong value
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
@@ -28,55 +34,77 @@ class Range(NamedTuple):
     words: str
 
 
-_POSITIVE = Range(lambda value: value >= 1, "1 or more")
-_NOT_NEGATIVE = Range(lambda value: value >= 0, "0 or more")
-_ABOVE_ZERO = Range(lambda value: 0 < value < math.inf, "a finite number above 0")
-_PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and below 1")
-
-# Far above any network there is; a damaged file must not keep the machine busy building one.
+# Bounds far above any network there is: a damaged file must not keep the machine busy, and what it
+# would build must not fail deep inside the library with an overflow.
 MAX_LAYERS = 1000
-_LAYERS = Range(lambda value: 1 <= value <= MAX_LAYERS, f"1 to {MAX_LAYERS}")
-_LAYERS_OR_NONE = Range(lambda value: 0 <= value <= MAX_LAYERS, f"0 to {MAX_LAYERS}")
+MAX_WIDTH = 2**17
+MAX_SIDE = 2**16  # pixels
+MAX_FRAMES = 10**7
+MAX_MASK_TOKENS = 10**6
+MAX_LABELS = 10**6
+MAX_RATIO = 1000.0
+MAX_SMALL_NUMBER = 1e30  # of what is added to, or multiplied with, float32 numbers
 
+
+def _between(least: int, most: int) -> Range:
+    return Range(lambda value: least <= value <= most, f"{least} to {most}")
+
+
+_ABOVE_ZERO = Range(
+    lambda value: 0 < value <= MAX_SMALL_NUMBER, f"a number above 0, at most {MAX_SMALL_NUMBER:g}"
+)
+_RATIO = Range(lambda value: 0 < value <= MAX_RATIO, f"a number above 0, at most {MAX_RATIO:g}")
+_PROBABILITY = Range(lambda value: 0 <= value < 1, "at least 0 and below 1")
 _BLOCKS = Range(
     lambda blocks: bool(blocks) and blocks[0] >= 0 and sorted(set(blocks)) == blocks,
     "numbers of blocks, counted from 0, ascending, at least one",
 )
+_HEAD_SIZES = Range(
+    lambda sizes: (
+        bool(sizes)
+        and all(type(n) is int and n >= 1 for n in sizes.values())
+        and sum(sizes.values()) <= MAX_LABELS
+    ),
+    "at least one name with a number of classes of 1 or more, at most "
+    f"{MAX_LABELS} classes together",
+)
 
 RANGES: dict[str, Range] = {
-    "patch_size": _POSITIVE,
-    "crop_size": _POSITIVE,
-    "frames_per_clip": _POSITIVE,
-    "tubelet_size": _POSITIVE,
-    "hidden_size": _POSITIVE,
-    "in_chans": _POSITIVE,
-    "num_attention_heads": _POSITIVE,
-    "num_hidden_layers": _LAYERS,
-    "num_pooler_layers": _LAYERS_OR_NONE,
-    "num_pooler_attention_heads": _POSITIVE,
-    "pred_hidden_size": _POSITIVE,
-    "pred_num_attention_heads": _POSITIVE,
-    "pred_num_hidden_layers": _LAYERS,
-    "pred_num_mask_tokens": _POSITIVE,
-    "pred_num_levels": _POSITIVE,
-    "pred_output_size": _POSITIVE,
-    "action_size": _POSITIVE,
-    "state_size": _POSITIVE,
-    "extrinsics_size": _POSITIVE,
+    **dict.fromkeys(("patch_size", "crop_size"), _between(1, MAX_SIDE)),
+    **dict.fromkeys(("frames_per_clip", "tubelet_size"), _between(1, MAX_FRAMES)),
+    **dict.fromkeys(
+        (
+            "hidden_size",
+            "in_chans",
+            "num_attention_heads",
+            "num_pooler_attention_heads",
+            "pred_hidden_size",
+            "pred_num_attention_heads",
+            "pred_output_size",
+            "action_size",
+            "state_size",
+            "extrinsics_size",
+        ),
+        _between(1, MAX_WIDTH),
+    ),
+    **dict.fromkeys(
+        ("num_hidden_layers", "pred_num_hidden_layers", "pred_num_levels"), _between(1, MAX_LAYERS)
+    ),
+    "num_pooler_layers": _between(0, MAX_LAYERS),
+    "pred_num_mask_tokens": _between(1, MAX_MASK_TOKENS),
     "drop_path_rate": _PROBABILITY,
     "attention_dropout": _PROBABILITY,
     "attention_probs_dropout_prob": _PROBABILITY,
-    "mlp_ratio": _ABOVE_ZERO,
-    "pred_mlp_ratio": _ABOVE_ZERO,
+    "mlp_ratio": _RATIO,
+    "pred_mlp_ratio": _RATIO,
     "layer_norm_eps": _ABOVE_ZERO,
     "pooler_layer_norm_eps": _ABOVE_ZERO,
     "pooler_levels": _BLOCKS,
     "hierarchical_layers": _BLOCKS,
-    "head_sizes": Range(
-        lambda sizes: bool(sizes) and all(type(n) is int and n >= 1 for n in sizes.values()),
-        "at least one name with a number of classes of 1 or more",
+    "head_sizes": _HEAD_SIZES,
+    "initializer_range": Range(
+        lambda value: 0 <= value <= MAX_SMALL_NUMBER, f"0 to {MAX_SMALL_NUMBER:g}"
     ),
-    "initializer_range": Range(lambda value: 0 <= value < math.inf, "finite and 0 or more"),
 }
 
 
@@ -91,12 +119,14 @@ def checked_value(name: str, value: Any, *, annotation: Any) -> Any:
     """
     if not _fits(value, annotation):
         raise ConfigError(
-            f"{name} must be {_words(annotation)}, got {value!r} ({type(value).__name__})."
+            f"{name} must be {_words(annotation)}, got {_shown(value)} ({type(value).__name__})."
         )
     if value is None:
         return None
     if name in RANGES and not RANGES[name].holds(value):
-        raise ConfigError(f"{name}={value!r} is out of range: it must be {RANGES[name].words}.")
+        raise ConfigError(
+            f"{name}={_shown(value)} is out of range: it must be {RANGES[name].words}."
+        )
     if name == "model_type":
         check_choice("model_type", value, MODEL_TYPES)
     elif name == "hidden_act":
@@ -136,6 +166,17 @@ def _fits(value: Any, annotation: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
+def _shown(value: Any) -> str:
+    """Text of a value for messages; Python refuses to print enormous numbers."""
+    if isinstance(value, int):
+        return in_digits(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "something with an enormous number in it"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
 def _words(annotation: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
     parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else [annotation]
@@ -150,23 +191,30 @@ def _labels_by_id(labels: Mapping[Any, Any]) -> dict[int, str]:
     """JSON turns ids into strings; turn them back and check that they count 0, 1, 2, ..."""
     try:
         by_id = {int(key): labels[key] for key in labels}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"id2label needs whole numbers as keys: {error}.") from error
-    if sorted(by_id) != list(range(len(labels))) or not labels:
+    if not 1 <= len(labels) <= MAX_LABELS:
+        raise ConfigError(f"id2label needs 1 to {MAX_LABELS} names, got {len(labels)}.")
+    if sorted(by_id) != list(range(len(labels))):
         raise ConfigError(
-            f"id2label needs the ids 0, 1, ... without a gap, got {sorted(by_id)[:20]}."
+            f"id2label needs the ids 0, 1, ... without a gap, got {_shown(sorted(by_id)[:20])}."
         )
     for index, label in by_id.items():
         if not isinstance(label, str):
-            raise ConfigError(f"id2label[{index}] must be a string, got {label!r}.")
+            raise ConfigError(f"id2label[{index}] must be a string, got {_shown(label)}.")
     return dict(sorted(by_id.items()))
 
 
 def _ids_by_label(ids: Mapping[Any, Any]) -> dict[str, int]:
     try:
         return {str(label): int(index) for label, index in ids.items()}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"label2id needs whole numbers as values: {error}.") from error
+
+
+def checked_num_labels(value: Any) -> int:
+    """Return a number of classes, or raise `ConfigError`."""
+    return checked_integer("num_labels", value, least=1, most=MAX_LABELS)
 
 
 def default_labels(num_labels: int) -> dict[int, str]:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import torch
 
-from vjepa2.errors import ConfigError, check_choice, check_option_names
+from vjepa2.errors import ConfigError, check_choice, check_kind, check_option_names
 from vjepa2.models.config_fields import (
+    checked_num_labels,
     checked_value,
     default_labels,
     dtype_name,
@@ -31,6 +32,7 @@ from vjepa2.models.config_fields import (
     refuse_misspelled,
 )
 from vjepa2.models.config_file import ConfigFile
+from vjepa2.models.config_sizes import check_sizes
 from vjepa2.models.config_variants import (
     MODEL_TYPES,
     VARIANT_FIELDS,
@@ -191,6 +193,8 @@ class VJEPA2Config(_Fields):
         given = {name: copy.deepcopy(value) for name, value in values.items()}
         self.__dict__.update(_attn_implementation=None, _name_or_path="")
         num_labels = given.pop("num_labels", None)
+        if num_labels is not None:
+            num_labels = checked_num_labels(num_labels)
         older_dtype = given.pop("torch_dtype", None)
         given["dtype"] = older_dtype if given.get("dtype") is None else given["dtype"]
         had_names = given.get("id2label") is not None
@@ -229,8 +233,8 @@ class VJEPA2Config(_Fields):
 
         Raises:
             ConfigError: a width is not divisible by its heads, a head is too narrow for rotary
-                positions, levels do not exist, a field belongs to another variant, or the problem
-                type does not fit the number of labels.
+                positions, a weight matrix would be empty or enormous, levels do not exist, a field
+                belongs to another variant, or the problem type does not fit the number of labels.
         """
         for width_name, heads_name in (
             ("hidden_size", "num_attention_heads"),
@@ -252,6 +256,7 @@ class VJEPA2Config(_Fields):
                     f"at least {MIN_HEAD_WIDTH}. Use fewer heads."
                 )
         check_variant(self)
+        check_sizes(self)
         if self.problem_type == "single_label_classification" and self.num_labels == 1:
             raise ConfigError(
                 "problem_type='single_label_classification' needs at least 2 labels, got 1. "
@@ -304,8 +309,7 @@ class VJEPA2Config(_Fields):
 
         @num_labels.setter
         def num_labels(self, value: int) -> None:
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"num_labels={value!r} is out of range: it must be an int >= 1.")
+            value = checked_num_labels(value)
             if value != len(self.id2label):
                 self.id2label = default_labels(value)
 
@@ -365,9 +369,14 @@ class VJEPA2Config(_Fields):
         """Make a configuration from the content of a `config.json`; unknown keys are kept.
 
         Raises:
-            ConfigError: `model_type` is another one, or a value is wrong.
+            ConfigError: `model_type` is another one, a value is wrong, or `values` is not a
+                dictionary with text as keys.
         """
+        check_kind("values", values, Mapping, words="a dictionary, the content of a config.json")
+        for name in values:
+            check_kind("A key of a configuration", name, str, words="text")
         kind = values.get("model_type", cls.model_type)
+        check_kind("model_type", kind, str, words="text")
         if kind not in MODEL_TYPES:
             raise ConfigError(
                 f"model_type {kind!r} is another architecture; this class reads "
