@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from original_files import FAMILIES, Sample, encoder
 from torch import Tensor
 
+from original_files import FAMILIES, Sample, encoder
 from vjepa2.errors import (
     CheckpointFormatError,
     CheckpointMismatchError,
@@ -234,7 +234,53 @@ def the_same_tensor_under_two_names(sample: Sample, rng: random.Random) -> Outco
 @mutation(("v2", "v21_deep", "action", "probe_one"))
 def number_with_a_leading_zero(sample: Sample, rng: random.Random) -> Outcome:
     in_both_renamed(sample, lambda name: name.replace("blocks.1.", "blocks.01."))
-    return refused(MISMATCH, r"unexpected \(12\): .*blocks\.01\.")
+    return refused(MISMATCH, r"unexpected \(12\): .*blocks\.01\..*cause: .* a zero in front")
+
+
+@mutation(NETWORKS)
+def a_name_of_another_layer(sample: Sample, rng: random.Random) -> Outcome:
+    in_both_renamed(sample, lambda name: name.replace("blocks.1.mlp.fc1", "blocks.1.mlp.fc0"))
+    return refused(MISMATCH, r"mlp\.fc0\.bias' is no name of Meta's original code")
+
+
+@mutation(ALL)
+def compiled_before_it_was_wrapped(sample: Sample, rng: random.Random) -> Outcome:
+    tensors = sample.tensors()
+    renamed = {name.replace("module.", "module._orig_mod.", 1): t for name, t in tensors.items()}
+    tensors.clear()
+    tensors.update(renamed)
+    return loads()
+
+
+@mutation(("action",))
+def no_camera_poses(sample: Sample, rng: random.Random) -> Outcome:
+    predicts = sample.content["predictor"]
+    del predicts["module.extrinsics_encoder.weight"], predicts["module.extrinsics_encoder.bias"]
+    return refused(MISMATCH, r"cause: the file lacks the embedding of camera poses")
+
+
+@mutation(("v21_deep", "v21_distilled"))
+def no_modality_vectors(sample: Sample, rng: random.Random) -> Outcome:
+    for tensors in (*sample.both(), sample.content["predictor"]):
+        for name in [n for n in tensors if n.endswith("_mod_embed")]:
+            del tensors[name]
+    return refused(MISMATCH, r"cause: the file lacks the modality vectors")
+
+
+@mutation(("v21_deep", "v21_distilled"))
+def no_head_for_visible_tokens(sample: Sample, rng: random.Random) -> Outcome:
+    predicts = sample.content["predictor"]
+    for name in [n for n in predicts if "proj_context" in n]:
+        del predicts[name]
+    return refused(MISMATCH, r"cause: the file lacks the predictor's second head")
+
+
+@mutation(("v2", "v21_deep", "v21_distilled"))
+def no_mask_tokens(sample: Sample, rng: random.Random) -> Outcome:
+    predicts = sample.content["predictor"]
+    for name in [n for n in predicts if "mask_tokens" in n]:
+        del predicts[name]
+    return refused(MISMATCH, r"cause: the file lacks the mask tokens")
 
 
 @mutation(("v2", "v21_deep", "v21_distilled"))
@@ -286,7 +332,17 @@ def transposed_matrix(sample: Sample, rng: random.Random) -> Outcome:
 def fused_matrix_that_is_no_three(sample: Sample, rng: random.Random) -> Outcome:
     name = pick(sample, rng, ending="attn.qkv.weight")
     in_both(sample, name, lambda tensor: tensor[:-1])
-    return refused(MISMATCH, r"missing \(3\).*unexpected \(1\): .*attn\.qkv\.weight")
+    return refused(
+        MISMATCH,
+        r"missing \(3\).*unexpected \(1\): .*attn\.qkv\.weight.*be divided into 3 matrices",
+    )
+
+
+@mutation(ALL)
+def fused_matrix_of_one_number(sample: Sample, rng: random.Random) -> Outcome:
+    name = pick(sample, rng, ending="attn.qkv.bias")
+    in_both(sample, name, lambda tensor: tensor[0])
+    return refused(MISMATCH, r"'.*qkv\.bias' of shape \[\] cannot be divided into 3 matrices")
 
 
 @mutation(NETWORKS)
@@ -432,7 +488,13 @@ def no_predictor(sample: Sample, rng: random.Random) -> Outcome:
 def empty_encoders(sample: Sample, rng: random.Random) -> Outcome:
     for tensors in sample.both():
         tensors.clear()
-    return refused(FORMAT, "holds no encoder")
+    return refused(FORMAT, rf"holds no encoder: .*{sample.part} \(empty\).*take another copy")
+
+
+@mutation(NETWORKS)
+def predictor_alone(sample: Sample, rng: random.Random) -> Outcome:
+    sample.content = {"predictor": sample.content["predictor"], "epoch": 3}
+    return refused(FORMAT, "found predictor, epoch.*give the file that holds both")
 
 
 @mutation(("probe_one", "probe_three"))

@@ -208,7 +208,7 @@ class TestRefused:
         ("name", "shape", "words"),
         [
             ("encoder.embeddings.patch_embeddings.proj.weight", (24, 3, 4, 4), "must have 5 axes"),
-            ("encoder.embeddings.patch_embeddings.proj.weight", (0, 3, 2, 4, 4), "must have 5"),
+            ("encoder.embeddings.patch_embeddings.proj.weight", (0, 3, 2, 4, 4), "it is empty"),
             ("encoder.layer.0.mlp.fc1.weight", (48,), "must have 2 axes"),
             ("predictor.layernorm.weight", (), "must have 1 axes"),
             ("predictor.proj.weight", (24,), "must have 2 axes"),

@@ -267,7 +267,7 @@ def without(values: dict[str, Tensor], *parts: str) -> dict[str, Tensor]:
 
 W = "encoder.layer.0.mlp.fc1.weight"
 CAUSES: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = {
-    "one missing": (lambda v: without(v, "predictor.layernorm.bias"), "without its predictor"),
+    "one missing": (lambda v: without(v, "predictor.layernorm.bias"), "predictor is incomplete"),
     "encoder tensor missing": (lambda v: without(v, W), "a few tensors were left out"),
     "no predictor": (lambda v: without(v, "predictor."), "an encoder without its predictor"),
     "one extra": (lambda v: v | {"extra": torch.zeros(2)}, "of something else besides"),

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from original_files import FAMILIES, Tensors, action, probe_one, v2, wrapped
 from safetensors.torch import save_file
 
+from original_files import FAMILIES, Tensors, action, probe_one, v2, wrapped
 from vjepa2.errors import CheckpointFormatError, ConfigError
 from vjepa2.weights.original import WeightsFile, read_weights_file
 
@@ -197,6 +197,17 @@ class TestProbes:
         for head in (2, -1):
             with pytest.raises(ConfigError, match=f"head={head} does not exist: .* holds 2"):
                 file.probe(head=head)
+
+    def test_classifiers_of_another_kind(self, tmp_path: Path) -> None:
+        tensors = probe_one().tensors()
+        for value, words in (
+            ([], "'classifiers' is a list of 0 entries, not a list of dictionaries"),
+            (tensors, f"'classifiers' is a dictionary of {len(tensors)} tensors, not a list"),
+            ({0: tensors}, "'classifiers' is a dictionary of 1 entries, not a list"),
+            (None, "'classifiers' is nothing, not a list"),
+        ):
+            with pytest.raises(CheckpointFormatError, match=f"holds no probe: {words}"):
+                read({"classifiers": value, "epoch": 1}, tmp_path).probe()
 
     @pytest.mark.parametrize("content", [v2().content, v2().expected, v2().tensors()])
     def test_none(self, tmp_path: Path, content: Any) -> None:

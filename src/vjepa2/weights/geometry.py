@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vjepa2.errors import CheckpointFormatError, ConfigError
-from vjepa2.weights.mismatch import foreign_cause
+from vjepa2.weights.foreign import foreign_cause
 
 
 class Published(NamedTuple):
@@ -148,9 +148,9 @@ class _Shapes:
         if shape is None:
             raise self.foreign(f"no {name!r}")
         if len(shape) != rank or 0 in shape:
+            must = f"must have {rank} axes" if len(shape) != rank else "is empty"
             raise CheckpointFormatError(
-                f"{self.where}: {name!r} has the shape {list(shape)}; it must have {rank} axes. "
-                + self._cause()
+                f"{self.where}: {name!r} has the shape {list(shape)}; it {must}. " + self._cause()
             )
         return shape
 
@@ -173,7 +173,7 @@ class _Shapes:
         )
 
     def _cause(self) -> str:
-        cause = foreign_cause(self.all)
+        cause = foreign_cause(self.all, translated=True)
         return f"Likely cause: {cause}." if cause else "Is this the right file?"
 
 

@@ -132,6 +132,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Loa
             for name, tensor in found.items()
             if name in needed and not _same_kind(tensor, needed[name])
         ),
+        translated=checkpoint.origin is not None,
     )
     if plan.replace_mismatched:
         for name, got, wanted in map(diff.describe, diff.mismatched):

@@ -1,8 +1,8 @@
 """Names of Meta's original checkpoints and ours: one table, read in both directions.
 
 The original files hold query, key and value as one fused matrix, the mask tokens one by one, and
-put `module.` and `backbone.` before every name (training wrappers). Here `to_ours` takes them
-apart as views, without a copy, and `to_meta` puts them together again.
+put `module.`, `backbone.` and `_orig_mod.` before every name (training wrappers). Here `to_ours`
+takes them apart as views, without a copy, and `to_meta` puts them together again.
 
 Names that the table does not have stay as they are; whoever fits the tensors to a network refuses
 them under their original name.
@@ -90,8 +90,9 @@ _DROPPED: dict[Part, dict[str, str]] = {
     "predictor": {"predictor_pos_embed": _ROTARY},
     "probe": {},
 }
-# Training wraps networks again and again, in any order; what the prefixes mean stays clear.
-_WRAPPERS = re.compile(r"(?:(?:module|backbone)\.)+")
+# Training wraps networks again and again, in any order, and may compile them; what the prefixes
+# mean stays clear.
+_WRAPPERS = re.compile(r"(?:(?:module|backbone|_orig_mod)\.)+")
 _NUMBER = re.compile(r"(?<=\.)(?:0|[1-9]\d{0,5})(?=\.|$)")
 
 

@@ -11,58 +11,10 @@ from functools import partial
 from torch import Tensor
 
 from vjepa2.errors import CheckpointMismatchError
+from vjepa2.weights.foreign import META_NAMES, WANTED, WRAPPED, causes_without, first_cause
 
 SHOWN_GROUPS = 6
 _LAYER = re.compile(r"^(?P<stack>.*\blayers?|.*_layers)\.(?P<index>\d+)\.")
-# Names of other networks and wrappers, the most telling first.
-_FOREIGN: dict[str, str] = {
-    r"lora_[AB]\b|lora_embedding": (
-        "the file holds LoRA adapters; merge them first (PEFT: merge_and_unload) and save again"
-    ),
-    r"^base_model\.model\.": (
-        "names start with 'base_model.model.': it was saved from a PEFT wrapper; save "
-        "merge_and_unload() instead"
-    ),
-    r"^_orig_mod\.": (
-        "names start with '_orig_mod.': it was saved from a compiled wrapper; save the model "
-        "before torch.compile"
-    ),
-    r"^videomae\.|\battn\.[qv]_bias$|^encoder_to_decoder\.": (
-        "the file holds VideoMAE, another architecture"
-    ),
-    r"\bls[12]\.gamma$|layer_scale|register_tokens": (
-        "the file holds an image transformer with layer scale or registers, such as DINOv2"
-    ),
-    r"\bclass_token$|\bcls_token$|encoder_layer_\d+|\bconv_proj\.|^heads\.head\.": (
-        "the file holds an image transformer with a class token, as of torchvision or timm; V-JEPA "
-        "networks have none"
-    ),
-    r"^text_model\.|^visual\.|logit_scale": "the file holds a CLIP model, another architecture",
-    r"^(layer[1-4]|backbone\.layer[1-4])\.\d+\.(conv|bn)\d": "the file holds a ResNet",
-    r"action_(embeddings|encoder)\.": (
-        "the file holds a V-JEPA 2-AC network (model_type 'vjepa2_ac'), which predicts from "
-        "actions; use VJEPA2ActionModel"
-    ),
-    r"layernorms\.|\.modality\.|patch_embeddings_img|proj_context|norms_block|_mod_embed": (
-        "the file holds a V-JEPA 2.1 network, another architecture than the configuration's; use "
-        "model_type='vjepa2_1'"
-    ),
-    r"^module\.backbone\.|\bblocks\.\d+\.": (
-        "the file uses the names of Meta's original training code; give the path of the file itself"
-    ),
-    r"^module\.": (
-        "names start with 'module.': it was saved from a DistributedDataParallel wrapper; save "
-        "model.module instead"
-    ),
-}
-_WANTED: dict[str, str] = {
-    r"encoder\.layernorms\.|\.modality\.": (
-        "the configuration is of V-JEPA 2.1 (model_type 'vjepa2_1'), the file of V-JEPA 2"
-    ),
-    r"action_embeddings\.": (
-        "the configuration is of V-JEPA 2-AC (model_type 'vjepa2_ac'), the file of V-JEPA 2"
-    ),
-}
 # Tensor whose shape alone decides one number of the configuration.
 _TELLING: tuple[tuple[str, int, str], ...] = (
     (r"encoder\.layernorm\.weight$", 0, "hidden_size"),
@@ -73,6 +25,16 @@ _TELLING: tuple[tuple[str, int, str], ...] = (
     (r"predictor\.embeddings\.mask_tokens$", 0, "pred_num_mask_tokens"),
     (r"^classifier\.weight$", 0, "num_labels"),
 )
+_PIECES = {
+    r"predictor\.embeddings\.mask_tokens$": "the mask tokens of the predictor",
+    r"\.modality\.(video|image)$": "the modality vectors of V-JEPA 2.1",
+    r"predictor\.proj_context\.": "the predictor's second head, for visible tokens (V-JEPA 2.1)",
+    r"\.action_embeddings\.": "the embedding of actions",
+    r"\.state_embeddings\.": "the embedding of states",
+    r"\.extrinsics_embeddings\.": (
+        "the embedding of camera poses (extrinsics), which published V-JEPA 2-AC files have"
+    ),
+}
 _DEPTHS = {
     "encoder.layer": "num_hidden_layers",
     "predictor.layer": "pred_num_hidden_layers",
@@ -82,13 +44,19 @@ _DEPTHS = {
 
 @dataclass(frozen=True)
 class Differences:
-    """Names and shapes that do not agree between network (`needed`) and file (`found`)."""
+    """Names and shapes that do not agree between network (`needed`) and file (`found`).
+
+    Attributes:
+        translated: whether the names of Meta's code in `found` became ours as far as they are
+            known: those that are left are none of its names.
+    """
 
     needed: Mapping[str, Tensor]
     found: Mapping[str, Tensor]
     missing: list[str]
     unexpected: list[str]
     mismatched: list[str]
+    translated: bool = False
 
     def describe(self, name: str) -> tuple[str, str, str]:
         """(name, what the file holds, what the network needs) of a mismatched tensor."""
@@ -121,12 +89,14 @@ class Differences:
         """The likely reason, most specific first."""
         for rule in (
             _foreign,
+            _untranslated,
             _dtype,
             _telling,
             _depth,
             _transposed,
             _mlp,
             _biases,
+            _pieces,
             _head,
             _little,
         ):
@@ -168,24 +138,29 @@ def _kind(tensor: Tensor) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def foreign_cause(names: Iterable[str]) -> str:
-    """What the names of tensors say about a file that does not fit; "" when nothing."""
-    return _match(_FOREIGN, list(names), own=())
-
-
-def _match(causes: Mapping[str, str], names: Iterable[str], *, own: Iterable[str]) -> str:
-    """The first cause whose pattern is in `names` and is none of the other side's `own` names."""
-    for pattern, text in causes.items():
-        search = re.compile(pattern).search
-        if any(map(search, names)) and not any(map(search, own)):
-            return text
-    return ""
-
-
 def _foreign(diff: Differences) -> str:
-    return _match(_FOREIGN, diff.unexpected, own=diff.needed) or _match(
-        _WANTED, diff.missing, own=diff.found
+    causes = causes_without(*((META_NAMES, WRAPPED) if diff.translated else ()))
+    return first_cause(causes, diff.unexpected, own=diff.needed) or first_cause(
+        WANTED, diff.missing, own=diff.found
     )
+
+
+def _untranslated(diff: Differences) -> str:
+    """A name that looks like Meta's and is none, or a fused matrix that cannot be taken apart."""
+    left = [name for name in diff.unexpected if re.search(META_NAMES, name)]
+    if not diff.translated or not left:
+        return ""
+    shape = list(diff.found[left[0]].shape)
+    fused = {"qkv": 3, "xattn.kv": 2}
+    for word, count in fused.items():
+        if f".{word}." in left[0] and (not shape or shape[0] % count):
+            return (
+                f"{left[0]!r} of shape {shape} cannot be divided into {count} matrices one above "
+                "the other; the file is damaged or was changed by hand"
+            )
+    if re.search(r"\.0\d+\.", left[0]):
+        return f"{left[0]!r} has a number with a zero in front, which Meta's code never writes"
+    return f"{left[0]!r} is no name of Meta's original code; the file was changed by hand"
 
 
 def _dtype(diff: Differences) -> str:
@@ -272,11 +247,32 @@ def _biases(diff: Differences) -> str:
     return ""
 
 
+def _pieces(diff: Differences) -> str:
+    """Small parts that are there completely or not at all."""
+    found = {
+        words: [name for name in diff.missing if re.search(pattern, name)]
+        for pattern, words in _PIECES.items()
+    }
+    of_pieces = sum(map(len, found.values()))
+    has_predictor = any(_in_predictor(name) for name in diff.found)
+    if diff.unexpected or not of_pieces or of_pieces < len(diff.missing) or not has_predictor:
+        return ""
+    lost = " and ".join(words for words, names in found.items() if names)
+    return f"the file lacks {lost}; it was written without, or is incomplete"
+
+
+def _in_predictor(name: str) -> bool:
+    return name.removeprefix("vjepa2.").startswith("predictor.")
+
+
 def _head(diff: Differences) -> str:
+    has_predictor = any(map(_in_predictor, diff.found))
     checks: tuple[tuple[Callable[[str], bool], str], ...] = (
         (
-            lambda name: name.removeprefix("vjepa2.").startswith("predictor."),
-            "the file holds an encoder without its predictor; both are needed",
+            _in_predictor,
+            "the predictor is incomplete in the file"
+            if has_predictor
+            else "the file holds an encoder without its predictor; both are needed",
         ),
         (
             lambda name: name.startswith(("pooler.", "classifier.")),

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from vjepa2.errors import CheckpointFormatError, ConfigError
+from vjepa2.weights.foreign import foreign_cause
 from vjepa2.weights.load import HEADS
 from vjepa2.weights.meta_format import PARTS, Part, Renamed, part_of, to_ours, without_wrappers
-from vjepa2.weights.mismatch import foreign_cause
 from vjepa2.weights.read import Checkpoint, Origin, read_content, read_tensors
 
 ENCODER_KEYS = ("target_encoder", "ema_encoder", "encoder")
@@ -96,10 +96,9 @@ class WeightsFile:
         """
         stored = self._probes()
         if not stored:
-            held = ", ".join(key for key in (*self.parts, *self.others) if key)
             raise CheckpointFormatError(
-                f"{self.path} holds no probe: 'classifiers' is not there"
-                f"{f', but {held}' if held else ''}. Give one of the published evals/*.pt files."
+                f"{self.path} holds no probe: {self._why_no_probe()}. Give one of the published "
+                "evals/*.pt files."
             )
         if head is None and len(stored) > 1:
             raise ConfigError(
@@ -116,6 +115,17 @@ class WeightsFile:
         return self._as_checkpoint([renamed], from_key="classifiers" if self.heads else "")
 
     # -- pieces -----------------------------------------------------------------------------------
+
+    def _why_no_probe(self) -> str:
+        if word := self.others.get("classifiers"):
+            return f"'classifiers' is {word}, not a list of dictionaries"
+        if "classifiers" in self.parts:
+            return (
+                f"'classifiers' is a dictionary of {len(self.parts['classifiers'])} tensors, not a "
+                "list of such dictionaries"
+            )
+        held = ", ".join(key for key in (*self.parts, *self.others) if key)
+        return f"'classifiers' is not there{f', but {held}' if held else ''}"
 
     def _encoder_key(self, from_key: str | None) -> str:
         present = ", ".join(self.encoder_keys) or "none"
@@ -134,13 +144,22 @@ class WeightsFile:
                 f"first: VJEPA2ForVideoClassification.from_pretrained(encoder_file, "
                 f"probe={str(self.path)!r})."
             )
-        names = [name for tensors in self.parts.values() for name in tensors]
-        cause = foreign_cause(names)
-        held = ", ".join([*self.parts, *self.facts, *self.others][:8]) or "nothing"
+        parts = [key if tensors else f"{key} (empty)" for key, tensors in self.parts.items()]
+        held = ", ".join([*parts, *self.facts, *self.others][:8]) or "nothing"
         raise CheckpointFormatError(
             f"{self.path} holds no encoder: looked for {', '.join(ENCODER_KEYS)}, found {held}. "
-            + (f"Likely cause: {cause}." if cause else "Is it another kind of checkpoint?")
+            + self._why_no_encoder()
         )
+
+    def _why_no_encoder(self) -> str:
+        if any(key in self.parts for key in ENCODER_KEYS):
+            return "It was saved before the encoder was put in, or emptied: take another copy."
+        if self.parts.get("predictor"):
+            return "A predictor works with its encoder only: give the file that holds both."
+        names = [name for tensors in self.parts.values() for name in tensors]
+        if cause := foreign_cause(names, translated=True):
+            return f"Likely cause: {cause}."
+        return "Is it another kind of checkpoint?"
 
     def _part(self, key: str, part: Part) -> Renamed:
         """One sub-dictionary under our names; it may not hold another part."""
@@ -236,7 +255,7 @@ def read_weights_file(path: Path) -> WeightsFile:
         known = key in (*ENCODER_KEYS, "predictor")
         if known or _is_state_dict(value):
             parts[str(key)] = _checked(value, path=path, key=str(key))
-        elif key == "classifiers" and isinstance(value, list | tuple):
+        elif key == "classifiers" and value and isinstance(value, list | tuple):
             heads = tuple(
                 _checked(head, path=path, key=f"classifiers[{index}]")
                 for index, head in enumerate(value)
