@@ -558,11 +558,26 @@ def test_progress_goes_to_stderr(
     assert "Embed: 3/3" in captured.err and captured.out == ""
 
 
+class GivesNoPath(os.PathLike[str]):
+    def __fspath__(self) -> str:
+        return 3  # type: ignore[return-value]
+
+
+def test_an_address_that_is_none_fails_alone(
+    videos: list[Path], embedder: Embedder, tmp_path: Path
+) -> None:
+    report = run(["http://[::1", videos[0]], tmp_path / "out", embedder)
+    assert [failure.error for failure in report.failed] == ["VideoOpenError"]
+    assert len(report.embedded) == 1
+
+
 def test_arguments_of_a_wrong_kind(videos: list[Path], embedder: Embedder, tmp_path: Path) -> None:
     out = tmp_path / "features"
     for files in (None, 3, str(videos[0]), videos[0], [3], [None], object()):
         with pytest.raises(InputError, match=r"files must be a list|A file must be a path"):
             embed_files(files, out, embedder=embedder)
+    with pytest.raises(InputError, match="gives no path"):
+        embed_files([GivesNoPath()], out, embedder=embedder)
     for target in (None, 3, "a\0b", "x" * 300, ["a"], object()):
         with pytest.raises(ConfigError, match="out "):
             embed_files(videos, target, embedder=embedder)

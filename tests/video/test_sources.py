@@ -155,6 +155,89 @@ def test_text_files_are_refused(tmp_path: Path):
         VideoReader(TextPipe())
 
 
+class GivesNoPath(os.PathLike[str]):
+    """A path object that gives whatever it is told."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __fspath__(self) -> str:
+        return self._value  # type: ignore[return-value]
+
+
+def test_path_objects_may_give_bytes_but_nothing_else(clip: bytes, tmp_path: Path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip)
+    check(VideoReader(GivesNoPath(os.fsencode(path))))
+    for value in (3, None, object()):
+        with pytest.raises(InputError, match="A GivesNoPath gives no path"):
+            VideoReader(GivesNoPath(value))
+
+
+def test_a_closed_file_is_named(clip: bytes, tmp_path: Path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip)
+    with path.open("rb") as file:
+        pass
+    with pytest.raises(VideoOpenError, match=r"clip.mp4 is closed. Open it again"):
+        VideoReader(file)
+    memory = io.BytesIO(clip)
+    memory.close()
+    with pytest.raises(VideoOpenError, match="the open BytesIO is closed"):
+        VideoReader(memory)
+
+
+def test_views_of_memory(clip: bytes):
+    spread = bytearray(2 * len(clip))
+    spread[::2] = clip
+    check(VideoReader(memoryview(spread)[::2]))
+    padded = clip + bytes(-len(clip) % 4)
+    check(VideoReader(memoryview(padded).cast("i")))
+    released = memoryview(clip)
+    released.release()
+    with pytest.raises(InputError, match="bytes of the video cannot be read"):
+        VideoReader(released)
+
+
+class Odd:
+    """A file of somebody's own whose methods do something odd."""
+
+    def __init__(self, **methods: object) -> None:
+        for name, outcome in methods.items():
+            setattr(self, name, lambda *_, outcome=outcome: self._do(outcome))
+
+    @staticmethod
+    def _do(outcome: object) -> object:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def read(self, size: int = -1) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("methods", "error", "words"),
+    [
+        ({"read": 3}, InputError, r"no binary file: read\(\) gives 3"),
+        ({"read": None}, InputError, r"no binary file: read\(\) gives None"),
+        ({"read": [1]}, InputError, r"no binary file: read\(\) gives \[1\]"),
+        ({"read": ""}, InputError, "gives text, not bytes"),
+        ({"read": ValueError("broken")}, VideoOpenError, "the open Odd cannot be read: broken"),
+        ({"read": OSError(5, "I/O error")}, VideoOpenError, "cannot be read: .*I/O error"),
+        ({"seek": OSError(5, "no"), "tell": 0}, VideoOpenError, "cannot be read: .*no"),
+        ({"seek": 0, "tell": ValueError("lost")}, VideoOpenError, "cannot be read: lost"),
+        ({"seek": 0, "tell": None}, InputError, r"tell\(\) gives None"),
+        ({"seek": 0, "tell": 0, "seekable": ValueError("x")}, VideoOpenError, "be read: x"),
+    ],
+)
+def test_files_of_ones_own_that_fail(
+    methods: dict[str, object], error: type[Exception], words: str
+):
+    with pytest.raises(error, match=words):
+        VideoReader(Odd(**methods))
+
+
 # ---- over the network -------------------------------------------------------------------------
 
 
@@ -289,3 +372,8 @@ def test_a_temporary_file_is_gone_after_use(server: str, tmp_path: Path, monkeyp
     opened.close()
     assert opened.file.closed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_that_is_no_address_is_named():
+    with pytest.raises(VideoOpenError, match=r"http://\[::1 is no address.*Check its spelling"):
+        VideoReader("http://[::1")

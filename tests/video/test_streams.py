@@ -10,9 +10,11 @@ from PIL import Image
 from video_clips import encode, numbers
 
 from vjepa2.errors import InputError, ShapeError
+from vjepa2.features.clips import clips_of
 from vjepa2.video.metadata import FrameChoice, VideoMetadata
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.reader import VideoReader
+from vjepa2.video.sampling import ClipSampling
 from vjepa2.video.streams import ReaderFrames, StreamedClip, opened_clip
 
 FILE = encode(codec="libx264", container="mp4", frames=30)
@@ -110,3 +112,51 @@ def test_the_model_documentations_snippets_run() -> None:
     pixel_values = pixel_values.repeat(1, 16, 1, 1, 1)
     assert torch.equal(pixel_values[:, 7], inputs["pixel_values_videos"][:, 0])
     reader.close()
+
+
+class LooksLike:
+    """Has the attributes it is given, and a length."""
+
+    def __init__(self, **attributes: object) -> None:
+        self.__dict__.update(attributes)
+
+    def __len__(self) -> int:
+        return 30
+
+
+FACTS = SimpleNamespace(average_fps=25.0, width=64, height=48, duration_seconds=1.2)
+NO_READERS = [
+    (SimpleNamespace(reader=3, indices=[0]), r"lacks get_frames_at\(\), len\(\), metadata"),
+    (LooksLike(reader=3, indices=[0], metadata=FACTS), r"lacks get_frames_at\(\)\."),
+    (SimpleNamespace(get_frames_at=len, metadata=FACTS), r"lacks len\(\)\."),
+    (LooksLike(get_frames_at=3, metadata=FACTS), r"lacks get_frames_at\(\)"),
+    (LooksLike(get_frames_at=len, metadata=None), "lacks metadata.average_fps, metadata.width"),
+    (VideoReader, r"lacks len\(\)"),
+    (
+        LooksLike(get_frames_at=len, metadata=SimpleNamespace(**vars(FACTS) | {"width": "64"})),
+        "metadata.width of the reader must be an integer",
+    ),
+    (LooksLike(get_frames_at=len, metadata=FACTS), r"get_frames_at\(\) of a LooksLike gives a int"),
+]
+
+
+@pytest.mark.parametrize(("video", "words"), NO_READERS)
+def test_what_only_looks_like_a_reader_is_named(video: object, words: str) -> None:
+    processor = VJEPA2VideoProcessor(crop_size=32)
+    with pytest.raises(InputError, match=words):
+        processor(video, return_tensors="pt")
+    with pytest.raises(InputError, match=words):
+        list(clips_of(video, processor=processor, sampling=ClipSampling(num_frames=2)))
+
+
+def test_a_reader_without_times_cannot_be_sampled_in_time() -> None:
+    video = LooksLike(get_frames_at=len, metadata=FACTS)
+    sampling = ClipSampling(num_frames=2, strategy="fps", fps=1.0)
+    processor = VJEPA2VideoProcessor(crop_size=32)
+    with pytest.raises(InputError, match="fps needs to know when each frame appears"):
+        list(clips_of(video, processor=processor, sampling=sampling))
+
+
+def test_indices_that_are_none_are_named() -> None:
+    with VideoReader(FILE) as reader, pytest.raises(InputError, match="indices must be a list"):
+        VJEPA2VideoProcessor(crop_size=32)(ReaderFrames(reader=reader, indices=5))

@@ -32,8 +32,8 @@ from vjepa2.video.inputs import Layout, is_frames, is_reader, is_source, open_vi
 from vjepa2.video.processor import VJEPA2VideoProcessor
 from vjepa2.video.reader import VideoReader
 from vjepa2.video.sampling import STRATEGIES, ClipSampling, sample_indices
-from vjepa2.video.sources import is_url
-from vjepa2.video.streams import ReaderFrames
+from vjepa2.video.sources import is_url, path_text
+from vjepa2.video.streams import ReaderFrames, checked_batch, checked_reader
 
 Item = TypeVar("Item")
 
@@ -197,7 +197,7 @@ class _ReaderVideo:
     """An open reader; the processor decodes from it, and the times are noted on the way."""
 
     def __init__(self, reader: Any, *, start: float) -> None:
-        self._reader = reader
+        self._reader = checked_reader(reader)
         self._parts: list[tuple[Tensor, Tensor]] = []
         self.num_frames = len(reader)
         self.metadata = reader.metadata
@@ -208,7 +208,15 @@ class _ReaderVideo:
 
     def clock(self) -> tuple[Tensor, float]:
         """Times of all frames and of the end."""
-        return self._reader.pts_seconds, self._reader.metadata.end_stream_seconds
+        times = getattr(self._reader, "pts_seconds", None)
+        end = getattr(self.metadata, "end_stream_seconds", None)
+        if not isinstance(times, Tensor) or end is None:
+            raise InputError(
+                f"Sampling by fps needs to know when each frame appears, and a "
+                f"{type(self._reader).__name__} does not tell: it has no tensor pts_seconds or no "
+                "metadata.end_stream_seconds. Pass the file itself, or choose by stride."
+            )
+        return times, end
 
     def choose(self, indices: list[int]) -> ReaderFrames:
         """Frames that are decoded while they are processed."""
@@ -218,8 +226,14 @@ class _ReaderVideo:
     def get_frames_at(self, indices: list[int]) -> Any:
         """Decode some frames, note their times and how long it took."""
         start = time.perf_counter()
-        frames = self._reader.get_frames_at(indices)
-        self._parts.append((frames.pts_seconds, frames.pts_seconds + frames.duration_seconds))
+        frames = checked_batch(
+            self._reader,
+            self._reader.get_frames_at(indices),
+            times=("pts_seconds", "duration_seconds"),
+        )
+        begins = torch.as_tensor(frames.pts_seconds, dtype=torch.float64)
+        lasts = torch.as_tensor(frames.duration_seconds, dtype=torch.float64)
+        self._parts.append((begins, begins + lasts))
         self.read_seconds += time.perf_counter() - start
         return frames
 
@@ -262,7 +276,7 @@ class _ArrayVideo:
 def source_name(video: object) -> str:
     """What to call a video in results: its path or URL, else its kind."""
     if isinstance(video, str | os.PathLike):
-        return os.fspath(video) if isinstance(video, str) else os.fsdecode(video)
+        return os.fspath(video) if isinstance(video, str) else path_text(video)
     return f"<{type(video).__name__}>"
 
 
@@ -281,7 +295,7 @@ def source_names(files: Iterable[str | os.PathLike[str]]) -> list[str]:
         )
     unique: dict[str, str] = {}
     for name in names:
-        text = os.fsdecode(name)
+        text = path_text(name) if isinstance(name, os.PathLike) else os.fsdecode(name)
         unique.setdefault(source_identity(text), text)
     return list(unique.values())
 

@@ -8,6 +8,7 @@ Sources are the names of `clips.source_identity`: the same for one video in what
 named, and different for two videos named alike in two folders.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -337,6 +338,8 @@ def plain_name(source: str) -> str:
 
     Bytes that are no text and signs that file systems refuse become `_`.
     """
-    path = urlsplit(source).path if "://" in source else source
+    path = source
+    with contextlib.suppress(ValueError):  # no address at all: reading it says why
+        path = urlsplit(source).path if "://" in source else source
     stem = re.sub(r"[^\w. -]", "_", Path(path).stem)[:MAX_NAME_CHARACTERS].strip(". ")
     return stem or "video"

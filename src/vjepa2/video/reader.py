@@ -9,6 +9,7 @@ a constant, however long the video is.
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Never, Protocol, Self, overload
 
@@ -36,7 +37,7 @@ from vjepa2.video.limits import ReadLimits
 from vjepa2.video.picture_folder import PictureFolder
 from vjepa2.video.pyav_decoder import PyAVDecoder
 from vjepa2.video.rgb import NUM_CHANNELS
-from vjepa2.video.sources import VideoSource, as_folder, open_source
+from vjepa2.video.sources import VideoSource, as_folder, open_source, path_text
 from vjepa2.video.stream_metadata import VideoStreamMetadata
 from vjepa2.video.torchcodec_decoder import TorchcodecDecoder
 
@@ -110,7 +111,9 @@ class VideoReader:
         )
         self._limits = ReadLimits() if limits is None else limits
         check_kind("limits", self._limits, ReadLimits, words="a ReadLimits")
-        self._name = str(source) if isinstance(source, str | os.PathLike) else "the video"
+        if isinstance(source, os.PathLike):
+            source = Path(path_text(source))
+        self._name = str(source) if isinstance(source, str | Path) else "the video"
         opened = _open_decoder(
             source,
             backend=backend,

@@ -26,6 +26,8 @@ from vjepa2.errors import (
     VideoNotFoundError,
     VideoOpenError,
     VideoTooLargeError,
+    VJEPAError,
+    described,
 )
 from vjepa2.video.limits import ReadLimits
 
@@ -73,6 +75,18 @@ class OpenedSource:
             self.file.close()
 
 
+def path_text(path: os.PathLike[Any]) -> str:
+    """The text of a path object.
+
+    Raises:
+        InputError: the object gives something that is neither text nor bytes.
+    """
+    try:
+        return os.fsdecode(path)
+    except TypeError as error:
+        raise InputError(f"A {type(path).__name__} gives no path: {error}.") from error
+
+
 def as_folder(source: VideoSource) -> Path | None:
     """Return the path if `source` names an existing folder, else None.
 
@@ -82,7 +96,7 @@ def as_folder(source: VideoSource) -> Path | None:
     if isinstance(source, str) and not source:
         raise VideoNotFoundError("The path of the video is empty. Give a file, a folder or a URL.")
     if isinstance(source, str | os.PathLike) and not is_url(source):
-        path = Path(source)
+        path = Path(source if isinstance(source, str) else path_text(source))
         try:
             return path if path.is_dir() else None
         except (OSError, ValueError):  # a name too long, or with a null byte
@@ -105,11 +119,11 @@ def open_source(source: VideoSource, *, limits: ReadLimits) -> OpenedSource:
         InputError: `source` is none of these kinds.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        opened = OpenedSource(io.BytesIO(source), "the video in memory", len(source), owned=True)
+        opened = _open_bytes(source)
     elif isinstance(source, str) and is_url(source):
         opened = _download(source, limits=limits)
     elif isinstance(source, str | os.PathLike):
-        opened = _open_path(Path(source))
+        opened = _open_path(Path(source if isinstance(source, str) else path_text(source)))
     elif isinstance(source, io.TextIOBase):
         raise InputError("The file is open as text. Open it with mode 'rb'.")
     elif isinstance(source, BinaryFile):
@@ -123,6 +137,16 @@ def open_source(source: VideoSource, *, limits: ReadLimits) -> OpenedSource:
         opened.close()
         raise VideoOpenError(f"{opened.name} is empty (0 bytes). Was the copy or download cut off?")
     return opened
+
+
+def _open_bytes(source: bytes | bytearray | memoryview) -> OpenedSource:
+    try:
+        # A view with gaps is copied; all others are used as they are.
+        has_gaps = isinstance(source, memoryview) and not source.c_contiguous
+        file = io.BytesIO(bytes(source) if has_gaps else source)
+    except ValueError as error:
+        raise InputError(f"The bytes of the video cannot be read: {error}.") from error
+    return OpenedSource(file, "the video in memory", file.getbuffer().nbytes, owned=True)
 
 
 def _open_path(path: Path) -> OpenedSource:
@@ -153,11 +177,25 @@ def _open_path(path: Path) -> OpenedSource:
 def _open_file_object(source: BinaryFile, *, limits: ReadLimits) -> OpenedSource:
     name = getattr(source, "name", None)
     label = name if isinstance(name, str) else f"the open {type(source).__name__}"
-    if _can_seek(source):
-        file: IO[bytes] = source  # type: ignore[assignment]  # read, seek and tell are there
-        return OpenedSource(file, label, file.seek(0, os.SEEK_END), owned=False)
-    deadline = time.monotonic() + limits.download_timeout_seconds
-    return _copy_to_disk(source, label, limits=limits, deadline=deadline)
+    try:
+        if _can_seek(source):
+            return OpenedSource(source, label, _length(source, label), owned=False)  # type: ignore[arg-type]  # read, seek and tell are there
+        deadline = time.monotonic() + limits.download_timeout_seconds
+        return _copy_to_disk(source, label, limits=limits, deadline=deadline)
+    except (OSError, ValueError) as error:
+        if isinstance(error, VJEPAError):
+            raise
+        if getattr(source, "closed", False):
+            raise VideoOpenError(f"{label} is closed. Open it again, or give its path.") from error
+        raise VideoOpenError(f"{label} cannot be read: {error}.") from error
+
+
+def _length(source: Any, label: str) -> int:
+    source.seek(0, os.SEEK_END)
+    length = source.tell()
+    if not isinstance(length, int):
+        raise InputError(f"{label} is no binary file: tell() gives {described(length)}.")
+    return length
 
 
 def _can_seek(source: BinaryFile) -> bool:
@@ -177,7 +215,10 @@ class _WebOnlyRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _download(url: str, *, limits: ReadLimits) -> OpenedSource:
-    scheme = urlsplit(url).scheme.lower()
+    try:
+        scheme = urlsplit(url).scheme.lower()
+    except ValueError as error:
+        raise VideoOpenError(f"{url} is no address: {error}. Check its spelling.") from error
     if scheme not in URL_SCHEMES:
         raise VideoOpenError(
             f"Cannot read {url}: scheme {scheme!r} is not allowed, only http and https. "
@@ -220,6 +261,15 @@ def _download(url: str, *, limits: ReadLimits) -> OpenedSource:
         ) from error
 
 
+def _bytes_of(chunk: object, name: str) -> bytes:
+    """What a read gave, as bytes; empty at the end."""
+    if isinstance(chunk, str):
+        raise InputError(f"{name} gives text, not bytes. Open it with mode 'rb'.")
+    if not isinstance(chunk, bytes | bytearray | memoryview):
+        raise InputError(f"{name} is no binary file: read() gives {described(chunk)}.")
+    return bytes(chunk)
+
+
 def _copy_to_disk(
     stream: BinaryFile, name: str, *, limits: ReadLimits, deadline: float
 ) -> OpenedSource:
@@ -229,9 +279,7 @@ def _copy_to_disk(
     file = tempfile.TemporaryFile(prefix="vjepa2-video-")  # noqa: SIM115  # outlives this function
     size = 0
     try:
-        while chunk := read(COPY_CHUNK_BYTES):
-            if isinstance(chunk, str):
-                raise InputError(f"{name} gives text, not bytes. Open it with mode 'rb'.")
+        while chunk := _bytes_of(read(COPY_CHUNK_BYTES), name):
             size += len(chunk)
             if size > limits.max_download_bytes:
                 raise VideoTooLargeError(

@@ -5,7 +5,7 @@ decodes a few frames at a time, so memory beyond the result stays constant.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vjepa2.errors import InputError, ShapeError, checked_integer
+from vjepa2.errors import InputError, ShapeError, check_kind, checked_integer
 from vjepa2.video.inputs import Clip, Layout, is_reader, is_source, open_video
 from vjepa2.video.metadata import FrameChoice, VideoMetadata
 
+_FACTS = ("average_fps", "width", "height", "duration_seconds")
 _GROUP_BYTES = 8 << 20
 """Decoded frames held at a time: 5 of 1080p, 12 of 720p."""
 
@@ -72,6 +73,7 @@ class StreamedClip:
 
     def _decode(self, start: int, count: int) -> Tensor:
         frames = self._reader.get_frames_at(self._indices[start : start + count])
+        checked_batch(self._reader, frames)
         self._times += [float(time) for time in frames.pts_seconds]
         pixels: Tensor = frames.data
         return pixels
@@ -110,6 +112,9 @@ def opened_clip(
 
             video = stack.enter_context(VideoReader(video))  # type: ignore[arg-type]
         if isinstance(video, ReaderFrames):
+            check_kind(
+                "indices", video.indices, Iterable, words="a list of numbers", error=InputError
+            )
             picked = [
                 checked_integer("A frame index", index, error=InputError) for index in video.indices
             ]
@@ -122,8 +127,46 @@ def opened_clip(
             yield open_video(video, layout=layout, choice=choice, known=known)
 
 
+def checked_reader(reader: Any) -> Any:
+    """Return `reader` if it has what is used of one: ours, torchcodec's, or somebody's own.
+
+    Raises:
+        InputError: it only looks like a reader; the message says what it lacks.
+    """
+    facts = getattr(reader, "metadata", None)
+    lacks = [] if callable(getattr(reader, "get_frames_at", None)) else ["get_frames_at()"]
+    if isinstance(reader, type) or not hasattr(type(reader), "__len__"):
+        lacks.append("len()")
+    lacks += [f"metadata.{name}" for name in _FACTS if not hasattr(facts, name)]
+    if lacks:
+        raise InputError(
+            f"A {type(reader).__name__} is no open video: it lacks {', '.join(lacks)}. Pass a "
+            "path, a VideoReader, or an object with its methods."
+        )
+    for name in ("width", "height"):
+        value = getattr(facts, name)
+        if value is not None:
+            checked_integer(f"metadata.{name} of the reader", value, least=1, error=InputError)
+    return reader
+
+
+def checked_batch(reader: Any, frames: Any, *, times: Sequence[str] = ("pts_seconds",)) -> Any:
+    """Return what `get_frames_at` gave if it holds frames with the named times.
+
+    Raises:
+        InputError: it does not.
+    """
+    has_data = isinstance(getattr(frames, "data", None), Tensor)
+    if not has_data or not all(hasattr(frames, name) for name in times):
+        raise InputError(
+            f"get_frames_at() of a {type(reader).__name__} gives a {type(frames).__name__}, "
+            f"expected frames with the tensor data and {' and '.join(times)}."
+        )
+    return frames
+
+
 def _origin(reader: Any, indices: list[int]) -> VideoMetadata:
-    facts = reader.metadata
+    facts = checked_reader(reader).metadata
     return VideoMetadata(
         total_num_frames=len(reader),
         fps=facts.average_fps,
