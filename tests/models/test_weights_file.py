@@ -212,7 +212,12 @@ class TestClassifier:
             head_file,
         )
         assert report.from_key == ("" if place == "folder" else "target_encoder")
-        assert "pooler_layer_norm_eps" in report.assumed
+        assert {"pooler_layer_norm_eps", "pooler_levels"} <= set(report.assumed)
+        told = VJEPA2ForVideoClassification.from_pretrained(
+            name, probe=head_file, pooler_levels=[0, 2], **POOLER, **options
+        )
+        assert told.config.pooler_levels == [0, 2]
+        assert "pooler_levels" not in report_of(told).assumed
 
     def test_sixteen_heads_unless_told(self, tmp_path: Path) -> None:
         """Original probes have 16, whatever the width of the encoder: 24 cannot be divided so."""

@@ -1,6 +1,7 @@
 """The numbers of a network from names and shapes."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ class TestReleased:
         values = found.completed({"crop_size": wanted.crop_size}, where="x")
         assert VJEPA2Config(**values) == wanted
         heads = {"num_attention_heads", "pred_num_attention_heads"}
-        assert set(found.assumed) == {*heads, "crop_size", "frames_per_clip"}
+        more = {"pred_rescale_positions"} if wanted.model_type == "vjepa2_1" else set()
+        assert set(found.assumed) == {*heads, *more, "crop_size", "frames_per_clip"}
 
     @pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if p.kind == "probe"])
     def test_probes(self, name: str) -> None:
@@ -65,6 +67,7 @@ class TestReleased:
             assert config.num_labels == wanted.num_labels
         # Levels and frames are in no shape of the probe.
         assert config.pooler_levels is None
+        assert re.search(r"last block.*need pooler_levels", found.assumed["pooler_levels"])
 
     def test_heads_are_those_of_the_table_of_architectures(self) -> None:
         for width, depth, heads, hidden in RELEASED_ENCODERS.values():

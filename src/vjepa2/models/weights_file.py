@@ -175,7 +175,8 @@ def open_folder_with_probe(
     geometry = infer_geometry(head, where=str(choice.probe))
     names = ("num_pooler_layers", "num_labels", "head_sizes", *_PROBE_ASSUMED)
     told = {name: geometry.values[name] for name in names if name in geometry.values}
-    assumed = {name: geometry.assumed[name] for name in _PROBE_ASSUMED if name not in overrides}
+    untold = _PROBE_ASSUMED if config.pooler_levels else (*_PROBE_ASSUMED, "pooler_levels")
+    assumed = {name: geometry.assumed[name] for name in untold if name not in overrides}
     return Opened(config.replaced({**told, **overrides}), joined, assumed)
 
 

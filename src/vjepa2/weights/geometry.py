@@ -49,6 +49,7 @@ ACTION_WIDTHS = (1408, 1024)
 
 PROBE_HEADS = 16
 PROBE_EPS = 1e-5
+_LEVELS = "the last block; probes of several, such as those of Diving48, need pooler_levels=[...]"
 _CROP_SIZE = {"vjepa2": 256, "vjepa2_1": 384, "vjepa2_ac": 256}
 _PATCHES = "encoder.embeddings.patch_embeddings.proj.weight"
 _INDEX = re.compile(r"\.(\d+)\.")
@@ -228,6 +229,8 @@ def _predictor(reader: _Shapes, found: Geometry, family: str) -> None:
         levels = max(1, into // encoder_width)
         found.values["pred_num_levels"] = levels
         found.values["pred_output_size"] = None if out == levels * encoder_width else out // levels
+        reason = "as in published inference; the published training configuration has True"
+        _assume(found, "pred_rescale_positions", False, reason)
     if family == "vjepa2_ac":
         for name in ("action", "state", "extrinsics"):
             weight = f"predictor.embeddings.{name}_embeddings.weight"
@@ -261,6 +264,7 @@ def _probe(reader: _Shapes, found: Geometry, *, original: bool) -> None:
         }
     else:
         found.values["num_labels"] = reader.of("classifier.weight", rank=2)[0]
+    _assume(found, "pooler_levels", None, _LEVELS)
     if original:
         _assume(found, "num_pooler_attention_heads", PROBE_HEADS, "all original probes have 16")
         _assume(found, "pooler_layer_norm_eps", PROBE_EPS, "all original probes have 1e-5")
