@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from vjepa2 import __version__
-from vjepa2.cli.main import app
+from vjepa2.cli.main import app, run
 from vjepa2.errors import VJEPAError
 from vjepa2.features.store import read_header, read_rows
 
@@ -88,6 +88,54 @@ def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str], words: str)
     result = call(*arguments)
     assert result.exit_code == 2
     assert words in result.stderr and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["embed", "clip.mp4", "--out", "x", "--bogus", "--json"], "--bogus"),
+        (["embed", "clip.mp4", "--json"], "--out"),
+        (["embed", "--json"], "FILES"),
+        (["classify", "clip.mp4", "--top", "many", "--json"], "many"),
+        (["embedx", "--json"], "embedx"),
+        (["--json"], "--json"),
+        (["info", "--json", "too"], "too"),
+    ],
+)
+def test_wrong_usage_is_a_json_object_too(
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["vjepa2", *arguments])
+    with pytest.raises(SystemExit) as left:
+        run()
+    assert left.value.code == 2
+    said = capsys.readouterr()
+    [line] = said.out.splitlines()
+    values = json.loads(line)
+    assert values["ok"] is False and values["error"] and words in values["reason"]
+    assert values["reason"] in said.err and "Usage: " in said.err
+
+
+def test_the_entry_point_keeps_the_codes_of_verbs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for arguments, code in (
+        (["info", "--json"], 0),
+        (["classify", "--help", "--json"], 0),
+        (["classify", str(tmp_path / "missing.mp4"), "--json"], 1),
+        (["classify", "a.mp4", "--num-clips", "0", "--json"], 2),
+    ):
+        monkeypatch.setattr("sys.argv", ["vjepa2", *arguments])
+        with pytest.raises(SystemExit) as left:
+            run()
+        assert left.value.code == code, arguments
+        if "--help" not in arguments:
+            assert json.loads(capsys.readouterr().out)["ok"] is (code == 0)
+        else:
+            capsys.readouterr()
 
 
 @pytest.mark.parametrize(

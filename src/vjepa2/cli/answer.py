@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -21,6 +21,14 @@ from vjepa2.errors import ConfigError, VJEPAError
 FAILED = 1
 WRONG_USAGE = 2
 STOPPED = 130
+
+
+def refuse_usage(error: Any) -> NoReturn:
+    """Answer arguments that no verb takes, an error of typer's, as --json promises."""
+    error.show()  # how the verb is used, on stderr
+    values = {"ok": False, "error": type(error).__name__, "reason": error.format_message()}
+    print(json.dumps(values), flush=True)
+    sys.exit(WRONG_USAGE)
 
 
 class Answer:

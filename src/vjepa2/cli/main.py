@@ -1,10 +1,12 @@
 """The command `vjepa2`. Verbs import torch and FFmpeg when they run, so help comes at once."""
 
-from typing import Annotated
+import sys
+from typing import Annotated, cast
 
 import typer
 
 from vjepa2._version import __version__
+from vjepa2.cli.answer import refuse_usage
 from vjepa2.cli.classify import classify
 from vjepa2.cli.compare import compare
 from vjepa2.cli.convert import convert
@@ -48,6 +50,16 @@ for verb in (demo, embed, classify, inspect, convert, compare, info):
     app.command()(verb)
 
 
+# Of Click, which typer brings along under another name in each release.
+_UsageError = cast(type[Exception], typer.BadParameter.__base__)
+
+
 def run() -> None:
     """Entry point of the console command."""
-    app()
+    if "--json" not in sys.argv:
+        app()
+    try:
+        code = app(standalone_mode=False)  # errors in the arguments come here
+    except _UsageError as error:
+        refuse_usage(error)
+    sys.exit(code)
