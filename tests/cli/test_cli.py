@@ -95,8 +95,8 @@ def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str], words: str)
     [
         (["embed", "clip.mp4", "--out", "x", "--bogus", "--json"], "--bogus"),
         (["embed", "clip.mp4", "--json"], "--out"),
-        (["embed", "--json"], "FILES"),
-        (["classify", "clip.mp4", "--top", "many", "--json"], "many"),
+        (["embed", "--json"], "files"),
+        (["classify", "clip.mp4", "--top", "many", "--json"], "--top"),
         (["embedx", "--json"], "embedx"),
         (["--json"], "--json"),
         (["info", "--json", "too"], "too"),
