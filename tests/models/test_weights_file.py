@@ -336,6 +336,40 @@ class TestMistakes:
         with pytest.raises(UnknownOptionError, match="Did you mean 'from_key'"):
             VJEPA2Model.from_pretrained(file, fromkey="encoder")
 
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"from_key": ["encoder"]}, "from_key must be the name of a sub-dictionary"),
+            ({"probe": 3}, "probe must be a path"),
+            ({"probe": "x" * 300}, "probe cannot be a path"),
+            ({"probe": "~no such user/x.pt"}, "probe '~no such user/x.pt' begins with a user"),
+            ({"probe": "x.pt", "head": True}, r"head must be an integer, got True \(bool\)"),
+            ({"probe": "x.pt", "head": "0"}, "head must be an integer"),
+            ({"config": 3}, "config must be a path"),
+        ],
+    )
+    def test_values_of_a_wrong_kind(self, file: Path, options: dict[str, Any], words: str) -> None:
+        with pytest.raises(ConfigError, match=words):
+            VJEPA2ForVideoClassification.from_pretrained(file, **options)
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            (None, "name_or_path must be a path, text or pathlib.Path, got None"),
+            (b"weights.pt", "name_or_path must be a path"),
+            ("", "name_or_path is empty"),
+            ("x" * 300 + ".pt", "longer than 255 bytes"),
+            ("x" * 300, "longer than 255 bytes"),
+            ("x/" * 3000 + "x.pt", "cannot be opened: File name too long"),
+            ("~no such user/x.pt", "begins with a user who has no home"),
+            ("~no such user/folder", "begins with a user who has no home"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", [VJEPA2Model, AutoModel])
+    def test_names_of_a_wrong_kind(self, kind: Any, name: Any, words: str) -> None:
+        with pytest.raises(ConfigError, match=words):
+            kind.from_pretrained(name)
+
     def test_an_encoder_where_a_probe_belongs(self, file: Path) -> None:
         with pytest.raises(CheckpointFormatError, match="holds no probe"):
             VJEPA2AttentiveProbe.from_pretrained(file)

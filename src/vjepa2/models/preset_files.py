@@ -15,6 +15,7 @@ from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.presets import PRESETS, Preset, find_preset, get_preset
 from vjepa2.models.weights_file import FileChoice
 from vjepa2.weights.download import fetch
+from vjepa2.weights.hub import expanded
 
 
 class Request(NamedTuple):
@@ -38,7 +39,7 @@ def named_preset(name_or_path: str | os.PathLike[str]) -> Preset | None:
         UnknownOptionError: the name is nearly that of one.
     """
     text = os.fspath(name_or_path)
-    if Path(text).expanduser().exists():
+    if expanded(text, what="The path").exists():
         return None
     preset = find_preset(text)
     if preset is None and text.lower().startswith("vjepa2") and "/" not in text:

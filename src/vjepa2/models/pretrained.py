@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 
-from vjepa2.errors import ConfigError, check_option_names
+from vjepa2.errors import ConfigError, check_option_names, check_path
 from vjepa2.files import atomic_folder
 from vjepa2.models.config_file import CONFIG_NAME
 from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
@@ -128,6 +128,7 @@ class PretrainedModel(Network):
         check_option_names(
             f"{cls.__name__}.from_pretrained", config_overrides, allowed - {"config_overrides"}
         )
+        check_path("name_or_path", name_or_path)
         hub = HubOptions(
             revision=revision,
             cache_dir=cache_dir,
@@ -353,6 +354,7 @@ def _read_config(
     """The configuration given, or read from where it is said to be."""
     if isinstance(config, VJEPA2Config):
         return config
+    check_path("config", config)
     return kind.from_json_file(config) if Path(config).is_file() else kind.from_pretrained(config)
 
 

@@ -10,9 +10,17 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vjepa2.errors import CheckpointFormatError, CheckpointNotFoundError, ConfigError
+from vjepa2.errors import (
+    CheckpointFormatError,
+    CheckpointNotFoundError,
+    ConfigError,
+    check_kind,
+    check_path,
+    checked_integer,
+)
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.weights.geometry import infer_geometry
+from vjepa2.weights.hub import expanded
 from vjepa2.weights.load import HEADS
 from vjepa2.weights.original import WeightsFile, read_weights_file
 from vjepa2.weights.read import Checkpoint, Origin
@@ -52,11 +60,17 @@ class FileChoice(NamedTuple):
 
 
 def check_choice_of_parts(choice: FileChoice, *, parts: Container[str], owner: str) -> None:
-    """Refuse to choose what the model class `owner`, made of `parts`, does not have.
+    """Refuse values of a wrong kind, and what the model class `owner`, made of `parts`, lacks.
 
     Raises:
         ConfigError: with the argument and what it is for.
     """
+    if choice.from_key is not None:
+        check_kind("from_key", choice.from_key, str, words="the name of a sub-dictionary")
+    if choice.head is not None:
+        checked_integer("head", choice.head)
+    if choice.probe is not None:
+        check_path("probe", choice.probe)
     if choice.probe is not None and not ("encoder" in parts and "probe" in parts):
         raise ConfigError(
             f"probe= adds a pooler and classifier, which {owner} does not have beside an encoder. "
@@ -83,7 +97,7 @@ def weights_path(name_or_path: str | os.PathLike[str]) -> Path | None:
         ConfigError: it is a file of another kind.
     """
     text = os.fspath(name_or_path)
-    path = Path(text).expanduser()
+    path = expanded(text, what="The path")
     if path.is_dir():
         return None
     if path.is_file():
@@ -189,7 +203,7 @@ def with_probe(base: Checkpoint, choice: FileChoice) -> Checkpoint:
         CheckpointFormatError, UnsafeCheckpointError: see `WeightsFile.probe`.
     """
     assert choice.probe is not None
-    path = Path(choice.probe).expanduser()
+    path = expanded(os.fspath(choice.probe), what="probe")
     if not path.is_file():
         raise CheckpointNotFoundError(f"There is no probe file {path.absolute()}.")
     if any(name.startswith(HEADS) for name in base.tensors):

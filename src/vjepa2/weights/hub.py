@@ -8,13 +8,14 @@ adds one thing, errors that say what was tried and what to do.
 All files of one source come from the same commit: the first download fixes it.
 """
 
+import contextlib
 import difflib
 import importlib.resources
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vjepa2.errors import CheckpointNotFoundError, OutputError
+from vjepa2.errors import CheckpointNotFoundError, ConfigError, OutputError
 
 SHIPPED = ("motion-tiny",)
 """Models that are part of this package: their names work wherever a hub name does."""
@@ -190,6 +191,23 @@ Source = FolderSource | HubSource
 """A place that holds the files of one model."""
 
 
+def expanded(text: str, *, what: str) -> Path:
+    """The path, with a home folder in place of `~`; whether it exists can be asked.
+
+    Raises:
+        ConfigError: it names a user who does not exist, is too long, or may not be looked at.
+    """
+    try:
+        path = Path(text).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except RuntimeError as error:
+        raise ConfigError(f"{what} {text[:80]!r} begins with a user who has no home.") from error
+    except OSError as error:
+        raise ConfigError(f"{what} {text[:80]!r} cannot be opened: {error.strerror}.") from error
+    return path
+
+
 def open_source(
     name_or_path: str | os.PathLike[str], *, options: HubOptions | None = None
 ) -> Source:
@@ -206,7 +224,7 @@ def open_source(
     """
     options = options or HubOptions()
     text = os.fspath(name_or_path)
-    path = shipped_folder(text) if text in SHIPPED else Path(text).expanduser()
+    path = shipped_folder(text) if text in SHIPPED else expanded(text, what="The folder")
     if path.is_dir():
         return FolderSource(_existing(path / options.subfolder))
     if path.exists():
