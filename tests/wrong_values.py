@@ -71,3 +71,24 @@ def is_number(value: object, *, above: float, most: float = 1e300) -> bool:
     """Whether a value is a finite number above a bound."""
     is_real = isinstance(value, int | float | np.integer) and not isinstance(value, bool)
     return is_real and above < value <= most  # type: ignore[operator]
+
+
+def is_switch(value: object) -> bool:
+    """Whether a value is True, False or the default."""
+    return value is None or isinstance(value, bool)
+
+
+def is_listed(value: object, *, least: int, most: int) -> bool:
+    """Whether a value is a list of whole numbers within bounds; an empty one too."""
+    is_list = isinstance(value, list | tuple | range)
+    return is_list and all(is_whole(item, least=least, most=most) for item in value)  # type: ignore[attr-defined]
+
+
+def fits_forward(name: str, value: object, *, depth: int) -> bool:
+    """Whether a value fits the argument `name` of the forward of a stack of `depth` blocks."""
+    if name == "output_levels":
+        return is_listed(value, least=0, most=depth - 1)
+    bounds = {"least": -depth - 1, "most": depth}
+    if name == "output_hidden_states" and (is_whole(value, **bounds) or is_listed(value, **bounds)):
+        return True
+    return is_switch(value)

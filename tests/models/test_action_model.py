@@ -15,6 +15,7 @@ from vjepa2.errors import (
     CheckpointMismatchError,
     ConfigError,
     DtypeError,
+    InputError,
     ShapeError,
     UnknownOptionError,
 )
@@ -23,6 +24,7 @@ from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.outputs import VJEPA2ActionModelOutput
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.shapes import TokenGrid
+from wrong_values import assert_named, fits_forward
 
 FRAMES = 3
 
@@ -344,3 +346,16 @@ def test_the_port_refuses_it_by_name(saved: tuple[VJEPA2ActionModel, Path]) -> N
     for kind in (transformers.AutoConfig, transformers.AutoModel):
         with pytest.raises(ValueError, match="vjepa2_ac"):
             kind.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ("output_hidden_states", "output_attentions", "return_dict"))
+def test_arguments_of_another_type_are_named(name: str) -> None:
+    model = make()
+    inputs = (pixels(), *conditions().values())
+    assert_named(
+        lambda value: model(*inputs, **{name: value}),
+        allowed=lambda value: fits_forward(name, value, depth=2),
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
+        model(*inputs, **{name: "x"})

@@ -15,9 +15,11 @@ from vjepa2.models.checks import (
     check_layout,
     check_mask_pairs,
     check_pixels,
+    check_switch,
     check_targets,
     may_read_values,
 )
+from wrong_values import assert_named, is_switch
 
 GOOD = torch.zeros(2, 4, 3, 8, 8)
 
@@ -197,3 +199,13 @@ def test_values_are_not_looked_at_while_tracing() -> None:
 
     torch.vmap(look)(GOOD[None])
     assert seen == [False]
+
+
+def test_switches() -> None:
+    assert_named(
+        lambda value: check_switch("return_dict", value),
+        allowed=is_switch,
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=r"return_dict must be True, False or None, got 'x' \(str"):
+        check_switch("return_dict", "x")

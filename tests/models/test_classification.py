@@ -12,6 +12,7 @@ from vjepa2.errors import ConfigError, InputError, LabelError, ShapeError, Unkno
 from vjepa2.models.classification import VJEPA2ForVideoClassification, classification_loss
 from vjepa2.models.outputs import ImageClassifierOutput
 from vjepa2.nn.pooler import AttentivePooler
+from wrong_values import assert_named, fits_forward
 
 
 def make_model(**changes: Any) -> VJEPA2ForVideoClassification:
@@ -454,3 +455,16 @@ def test_hooks_on_the_base_model_take_part(levels: list[int] | None) -> None:
     model.vjepa2.register_forward_hook(lambda *_: seen.append("base"))
     model(clip(config))
     assert seen == ["base"]
+
+
+@pytest.mark.parametrize("name", ("output_hidden_states", "output_attentions", "return_dict"))
+def test_arguments_of_another_type_are_named(name: str) -> None:
+    model = make_model()
+    inputs = (pixels(model),)
+    assert_named(
+        lambda value: model(*inputs, **{name: value}),
+        allowed=lambda value: fits_forward(name, value, depth=2),
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
+        model(*inputs, **{name: "x"})

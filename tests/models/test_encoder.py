@@ -11,6 +11,7 @@ from vjepa2.errors import DtypeError, InputError, MaskError, ShapeError
 from vjepa2.models.encoder import VJEPA2Encoder, make_blocks
 from vjepa2.nn.rope import rotary_tables
 from vjepa2.shapes import TokenGrid
+from wrong_values import assert_named, fits_forward
 
 
 def make_encoder(**changes: Any) -> VJEPA2Encoder:
@@ -333,3 +334,16 @@ def test_without_biases_of_query_key_value() -> None:
     without = {name for name in names if encoder.get_submodule(name).bias is None}
     assert without == {n for n in names if n.endswith(("query", "key", "value"))}
     assert torch.isfinite(encoder(pixels(encoder))[0]).all()
+
+
+@pytest.mark.parametrize("name", ("output_levels", "output_hidden_states", "output_attentions"))
+def test_arguments_of_another_type_are_named(name: str) -> None:
+    model = make_encoder()
+    inputs = (pixels(model),)
+    assert_named(
+        lambda value: model(*inputs, **{name: value}),
+        allowed=lambda value: fits_forward(name, value, depth=2),
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
+        model(*inputs, **{name: "x"})

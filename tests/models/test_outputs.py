@@ -6,6 +6,7 @@ import pickle
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils import _pytree as pytree
@@ -19,7 +20,9 @@ from vjepa2.models.outputs import (
     VJEPA2WithMaskedInputPredictorOutput,
     levels_that_exist,
     levels_to_keep,
+    listed_levels,
 )
+from wrong_values import assert_named, fits_forward, is_listed, is_whole
 
 LAST, MASKED, LEVEL = torch.ones(1), torch.zeros(2), torch.full((3,), 2.0)
 
@@ -168,3 +171,34 @@ def test_every_output_has_only_optional_fields() -> None:
         assert len(out) == 0 and out.to_tuple() == ()
         out["hidden_states"] = (LAST,)
         assert out.hidden_states == (LAST,)
+
+
+def test_only_whole_numbers_and_lists_of_them_name_levels() -> None:
+    assert_named(
+        lambda value: levels_to_keep(value, num_levels=3),
+        allowed=lambda value: fits_forward("output_hidden_states", value, depth=2),
+        error=InputError,
+    )
+    assert_named(
+        lambda value: levels_to_keep([0, value], num_levels=3),
+        allowed=lambda value: is_whole(value, least=-3, most=2),
+        error=InputError,
+    )
+    assert levels_to_keep([np.int64(-1), 0], num_levels=3) == [2, 0]
+    assert levels_to_keep(range(1, 3), num_levels=3) == [1, 2]
+
+
+def test_lists_of_blocks() -> None:
+    assert listed_levels("output_levels", (np.int64(4), -7)) == [4, -7]
+    assert_named(
+        lambda value: listed_levels("output_levels", value),
+        allowed=lambda value: is_listed(value, least=0, most=9),
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=r"output_levels must be a list of whole .* got None"):
+        listed_levels("output_levels", None)
+
+
+def test_levels_that_exist_refuse_what_names_none() -> None:
+    with pytest.raises(InputError, match="output_hidden_states, unless True, False or one level, "):
+        levels_that_exist("all", num_levels=3)  # type: ignore[arg-type]

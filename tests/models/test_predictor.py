@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from tiny_models import clip, random_ids, randomise, relative_error, tiny_config
-from vjepa2.errors import InputError, MaskError, ShapeError
+from vjepa2.errors import ConfigError, DtypeError, InputError, MaskError, ShapeError
 from vjepa2.models.predictor import VJEPA2Predictor
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.nn.rope import rotary_tables
 from vjepa2.shapes import TokenGrid
+from wrong_values import assert_named, fits_forward
 
 GRID = TokenGrid(2, 4, 4)
 N = GRID.num_tokens
@@ -211,3 +212,45 @@ def test_mask_index_must_be_a_whole_number() -> None:
     model = VJEPA2Model(tiny_config()).eval()
     with pytest.raises(MaskError, match="mask_index must be a whole number, got 'a'"):
         model(clip(model.config), mask_index="a")
+
+
+@pytest.mark.parametrize("name", ("output_hidden_states", "output_attentions"))
+def test_arguments_of_another_type_are_named(name: str) -> None:
+    model = make_predictor()
+    inputs = (encoded(), None, None)
+    assert_named(
+        lambda value: model(*inputs, **{name: value}),
+        allowed=lambda value: fits_forward(name, value, depth=2),
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
+        model(*inputs, **{name: "x"})
+
+
+@pytest.mark.parametrize("name", ["tokens", "grid", "modality"])
+def test_other_things_in_place_of_tokens(name: str) -> None:
+    predictor = make_predictor(model_type="vjepa2_1", hierarchical_layers=[1])
+    given = {"tokens": encoded(), "grid": GRID, "modality": "image"}
+
+    def call(value: Any) -> None:
+        tokens, grid, modality = {**given, name: value}.values()
+        predictor(tokens, None, None, grid=grid, modality=modality)
+
+    assert_named(call, allowed=lambda value: name == "grid" and value is None)
+    call(given[name])
+
+
+def test_what_the_predictor_is_told_about_its_tokens() -> None:
+    predictor = make_predictor()
+    with pytest.raises(DtypeError, match=r"encoder_hidden_states must be float.*got 'x' \(str\)"):
+        predictor("x", None, None)
+    with pytest.raises(ShapeError, match=r"\(3 axes\), got \[32, 32\]. Add the batch axis"):
+        predictor(encoded()[0], None, None)
+    with pytest.raises(InputError, match=r"grid must be a TokenGrid, model.encoder.grid"):
+        predictor(encoded(), None, None, grid=(2, 4, 4))
+    with pytest.raises(ConfigError, match="modality 'picture' does not exist"):
+        predictor(encoded(), None, None, modality="picture")
+    with pytest.raises(MaskError, match="target_ids must be a tensor of ids"):
+        predictor.predict(encoded(), torch.zeros(2, N).long(), [1], grid=GRID, mask_index=1)
+    with pytest.raises(ShapeError, match="a grid of 32x0x0 = 0. Pass grid="):
+        make_predictor(crop_size=4)(encoded(), None, None)

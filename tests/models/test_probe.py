@@ -29,6 +29,7 @@ from vjepa2.models.probe import ProbeOutput
 from vjepa2.nn.pooler import AttentivePooler
 from vjepa2.weights.load import LoadReport
 from vjepa2.weights.skeleton import Skeleton
+from wrong_values import assert_named, fits_forward
 
 META = Path(__file__).parent.parent / "fixtures" / "meta"
 HEADS = {"verb": 5, "noun": 3, "action": 7}  # not in alphabetical order
@@ -581,3 +582,16 @@ def test_its_pooler_has_heads_and_eps_of_its_own() -> None:
     other.load_state_dict(probe.pooler.state_dict())
     wanted = other(GOOD) @ probe.classifier.weight.T + probe.classifier.bias
     torch.testing.assert_close(probe(GOOD).logits, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ("return_dict",))
+def test_arguments_of_another_type_are_named(name: str) -> None:
+    model = make_probe()
+    inputs = (make_tokens(),)
+    assert_named(
+        lambda value: model(*inputs, **{name: value}),
+        allowed=lambda value: fits_forward(name, value, depth=2),
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
+        model(*inputs, **{name: "x"})

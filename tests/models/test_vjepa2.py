@@ -15,6 +15,7 @@ from vjepa2.models.outputs import (
     VJEPA2WithMaskedInputPredictorOutput,
 )
 from vjepa2.models.vjepa2 import VJEPA2Model
+from wrong_values import assert_named, fits_forward
 
 N = 32
 CONTEXT, TARGET = random_ids(N, 9), random_ids(N, 5, seed=3)
@@ -406,3 +407,19 @@ def test_levels_do_not_change_what_the_predictor_of_2_1_reads() -> None:
     assert len(out.level_hidden_states) == 2
     for one, other in zip(out.level_hidden_states, wanted, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ("skip_predictor", "output_levels", "output_hidden_states", "output_attentions", "return_dict"),
+)
+def test_arguments_of_another_type_are_named(name: str) -> None:
+    model = make_model()
+    inputs = (pixels(model),)
+    assert_named(
+        lambda value: model(*inputs, **{name: value}),
+        allowed=lambda value: fits_forward(name, value, depth=2),
+        error=InputError,
+    )
+    with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
+        model(*inputs, **{name: "x"})

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vjepa2.errors import ConfigError, check_option_names
 from vjepa2.models.action_predictor import VJEPA2ActionPredictor, check_conditions
-from vjepa2.models.checks import check_layout, check_pixels
+from vjepa2.models.checks import check_layout, check_pixels, check_switch
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.models.outputs import HiddenLevels, VJEPA2ActionModelOutput
@@ -146,10 +146,13 @@ class VJEPA2ActionModel(PretrainedModel):
 
         Raises:
             ShapeError, DtypeError: pixels, actions, states or extrinsics are malformed.
-            InputError: a level in `output_hidden_states` does not exist.
+            InputError: a level in `output_hidden_states` does not exist, or an argument is of
+                another type.
             UnknownOptionError: an argument does not exist.
         """
         check_option_names("VJEPA2ActionModel.forward", unknown, FORWARD_OPTIONS)
+        check_switch("output_attentions", output_attentions)
+        check_switch("return_dict", return_dict)
         config = self.config
         # Before the encoder runs: a wrong action should not cost a minute of encoding first.
         grid = self.grid(pixel_values_videos)

@@ -15,8 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from vjepa2.errors import DtypeError, ShapeError
-from vjepa2.models.checks import may_read_values
+from vjepa2.errors import DtypeError, InputError, ShapeError, check_kind
+from vjepa2.models.checks import check_switch, may_read_values
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of, make_blocks
 from vjepa2.models.outputs import HiddenLevels, PredictorOutput, levels_to_keep
@@ -163,8 +163,10 @@ class VJEPA2ActionPredictor(nn.Module):
             ShapeError: tokens are not those of `grid` or not D wide; conditions are not one row
                 per frame of the configured width.
             DtypeError: conditions are not finite floating point tensors.
-            InputError: a level in `output_hidden_states` does not exist.
+            InputError: a level in `output_hidden_states` does not exist, or an argument is of
+                another type.
         """
+        check_switch("output_attentions", output_attentions)
         self._check_tokens(tokens, grid)
         check_conditions(
             self.config, actions, states, extrinsics, batch=tokens.shape[0], num_steps=grid.t
@@ -196,7 +198,8 @@ class VJEPA2ActionPredictor(nn.Module):
             attentions=tuple(stack.weights) if output_attentions else None,
         )
 
-    def _check_tokens(self, tokens: Any, grid: TokenGrid) -> None:
+    def _check_tokens(self, tokens: Any, grid: Any) -> None:
+        check_kind("grid", grid, TokenGrid, words="a TokenGrid, model.grid(...)", error=InputError)
         if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
             got = str(tokens.dtype) if isinstance(tokens, Tensor) else type(tokens).__name__
             raise DtypeError(f"tokens must be floating point features [B, t*h*w, D], got {got}.")

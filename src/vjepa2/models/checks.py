@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vjepa2.errors import DtypeError, LabelError, MaskError, ShapeError
+from vjepa2.errors import DtypeError, InputError, LabelError, MaskError, ShapeError, check_kind
 
 IGNORED_LABEL = -100
 
@@ -18,6 +18,15 @@ def may_read_values(tensor: Tensor) -> bool:
         or tensor.is_meta
         or torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # inside vmap, grad, jvp
     )
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Refuse anything but True, False and None (the default) for an argument of `forward`.
+
+    Raises:
+        InputError: with the argument's name.
+    """
+    check_kind(name, value, (bool, type(None)), words="True, False or None", error=InputError)
 
 
 def check_layout(pixels: Any, *, in_chans: int) -> None:

@@ -7,7 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa2.errors import ConfigError, LabelError, check_kind, check_option_names
-from vjepa2.models.checks import IGNORED_LABEL, check_class_labels, check_targets
+from vjepa2.models.checks import (
+    IGNORED_LABEL,
+    check_class_labels,
+    check_switch,
+    check_targets,
+)
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of
 from vjepa2.models.outputs import HiddenLevels, ImageClassifierOutput
@@ -103,10 +108,13 @@ class VJEPA2ForVideoClassification(PretrainedModel):
         Raises:
             ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
             LabelError: the labels do not fit the classes.
-            InputError: a level in `output_hidden_states` does not exist.
+            InputError: a level in `output_hidden_states` does not exist, or an argument is of
+                another type.
             UnknownOptionError: an argument does not exist.
         """
         check_option_names("VJEPA2ForVideoClassification.forward", unknown, FORWARD_OPTIONS)
+        check_switch("output_attentions", output_attentions)
+        check_switch("return_dict", return_dict)
         config = self.config
         levels = (
             config.output_hidden_states if output_hidden_states is None else output_hidden_states

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.errors import InputError
-from vjepa2.models.checks import check_ids, check_layout, check_pixels
+from vjepa2.models.checks import check_ids, check_layout, check_pixels, check_switch
 from vjepa2.models.configuration import VJEPA2Config
-from vjepa2.models.outputs import BaseModelOutput, HiddenLevels, levels_to_keep
+from vjepa2.models.outputs import BaseModelOutput, HiddenLevels, levels_to_keep, listed_levels
 from vjepa2.nn.attention import AttentionImplementation
 from vjepa2.nn.block import Block, run_blocks
 from vjepa2.nn.modality import Modality, ModalityEmbedding
@@ -181,8 +181,11 @@ class VJEPA2Encoder(nn.Module):
         Raises:
             ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
             MaskError: `keep_ids` are not [B, K] ids inside the clip.
-            InputError: a level in `output_hidden_states` or `output_levels` does not exist.
+            InputError: a level in `output_hidden_states` or `output_levels` does not exist, or an
+                argument is of another type.
         """
+        check_switch("output_attentions", output_attentions)
+        output_levels = listed_levels("output_levels", output_levels)
         check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
         grid = self.grid(pixel_values_videos)
         hidden = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)

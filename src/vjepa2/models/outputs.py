@@ -5,6 +5,7 @@ fields that are None are absent from keys, iteration and tuples.
 """
 
 import dataclasses
+import numbers
 from collections import OrderedDict
 from collections.abc import Sequence
 from types import GeneratorType
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from vjepa2.errors import InputError, check_option_names
+from vjepa2.errors import InputError, check_option_names, described, in_digits
 
 
 class ModelOutput(OrderedDict[str, Any]):
@@ -206,31 +207,64 @@ HiddenLevels = bool | int | Sequence[int] | None
 """What `output_hidden_states` takes: all levels (True), none (False, None), one, or several."""
 
 
+def listed_levels(name: str, wanted: Any) -> list[int]:
+    """Levels or blocks as plain numbers.
+
+    Args:
+        name: what messages call them.
+        wanted: a sequence of whole numbers.
+
+    Raises:
+        InputError: anything else.
+    """
+    listed = isinstance(wanted, Sequence) and not isinstance(wanted, str | bytes)
+    if listed and all(_is_whole(level) for level in wanted):
+        return [int(level) for level in wanted]
+    raise InputError(f"{name} must be a list of whole numbers, got {described(wanted)}.")
+
+
 def levels_to_keep(wanted: HiddenLevels, *, num_levels: int) -> list[int]:
     """Levels to keep, counted from 0; negative ones in `wanted` count from the end.
 
     Raises:
-        InputError: a level does not exist.
+        InputError: a level does not exist, or `wanted` is nothing that names levels.
     """
     if wanted is None or isinstance(wanted, bool):
         return list(range(num_levels)) if wanted else []
-    listed = [wanted] if isinstance(wanted, int) else list(wanted)
+    listed = _one_or_several(wanted)
     for level in listed:
         if not -num_levels <= level < num_levels:
             raise InputError(
-                f"output_hidden_states asks for level {level}; there are {num_levels}: 0 (the "
-                f"embeddings) to {num_levels - 1} (the last block), or -{num_levels} to -1 from "
-                "the end."
+                f"output_hidden_states asks for level {in_digits(level)}; there are {num_levels}: "
+                f"0 (the embeddings) to {num_levels - 1} (the last block), or -{num_levels} to -1 "
+                "from the end."
             )
     return [level % num_levels for level in listed]
 
 
 def levels_that_exist(wanted: HiddenLevels, *, num_levels: int) -> HiddenLevels:
-    """`wanted` without the levels that a stack of `num_levels` does not have."""
+    """`wanted` without the levels that a stack of `num_levels` does not have.
+
+    Raises:
+        InputError: `wanted` is nothing that names levels.
+    """
     if wanted is None or isinstance(wanted, bool):
         return wanted
-    listed = [wanted] if isinstance(wanted, int) else wanted
-    return [level for level in listed if -num_levels <= level < num_levels]
+    return [level for level in _one_or_several(wanted) if -num_levels <= level < num_levels]
+
+
+def _one_or_several(wanted: Any) -> list[int]:
+    return listed_levels(
+        "output_hidden_states, unless True, False or one level,",
+        [wanted] if _is_whole(wanted) else wanted,
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    # The plain type first: the other question cannot be traced by every compiler.
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    return isinstance(value, numbers.Integral)
 
 
 __all__ = [
@@ -244,4 +278,5 @@ __all__ = [
     "VJEPA2WithMaskedInputPredictorOutput",
     "levels_that_exist",
     "levels_to_keep",
+    "listed_levels",
 ]

@@ -4,13 +4,21 @@ That of V-JEPA 2.1 (arXiv:2603.14482, section 3) reads several levels of the enc
 and predicts them all, also at the visible tokens, where it has a head of its own.
 """
 
-from typing import cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from vjepa2.errors import MaskError, ShapeError
-from vjepa2.models.checks import check_ids, check_mask_pairs
+from vjepa2.errors import (
+    DtypeError,
+    InputError,
+    MaskError,
+    ShapeError,
+    check_choice,
+    check_kind,
+    described,
+)
+from vjepa2.models.checks import check_ids, check_mask_pairs, check_switch
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of, make_blocks, positions_of
 from vjepa2.models.outputs import HiddenLevels, PredictorOutput, levels_to_keep
@@ -19,6 +27,15 @@ from vjepa2.nn.init import MaskTokens
 from vjepa2.nn.modality import Modality, ModalityEmbedding
 from vjepa2.nn.rope import tables_for
 from vjepa2.shapes import TokenGrid
+
+
+def _check_tokens(name: str, tokens: Any) -> None:
+    if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
+        got = str(tokens.dtype) if isinstance(tokens, Tensor) else described(tokens)
+        raise DtypeError(f"{name} must be floating point tokens [B, N, D], got {got}.")
+    if tokens.ndim != 3:
+        hint = " Add the batch axis: x[None]." if tokens.ndim == 2 else ""
+        raise ShapeError(f"{name} must be [B, N, D] (3 axes), got {list(tokens.shape)}.{hint}")
 
 
 def tokens_at(tokens: Tensor, masks: list[Tensor] | None, *, num_masks: int) -> Tensor:
@@ -62,8 +79,8 @@ class VJEPA2PredictorEmbeddings(MaskTokens):
         """Join [B, K, D] context and M mask tokens to [B, K + M, P]."""
         if not isinstance(mask_index, int):
             raise MaskError(
-                f"mask_index must be a whole number, got {mask_index!r}. 1 equals the port, 0 is "
-                "the mask token that was trained."
+                f"mask_index must be a whole number, got {described(mask_index)}. 1 equals the "
+                "port, 0 is the mask token that was trained."
             )
         embedded = self.predictor_embeddings(context)
         mask_token = self.mask_tokens[mask_index % self.mask_tokens.shape[0]]
@@ -138,11 +155,16 @@ class VJEPA2Predictor(nn.Module):
         Raises:
             ShapeError: the tokens are not those of `grid`, or not as wide as the predictor reads.
             MaskError: masks are not paired lists of [B, n] ids, or context ids leave the clip.
+            DtypeError, InputError, ConfigError: see `predict`.
         """
+        _check_tokens("encoder_hidden_states", encoder_hidden_states)
         batch, num_tokens = encoder_hidden_states.shape[:2]
         if grid is None:
             side = self.config.crop_size // self.config.patch_size
-            grid = TokenGrid(num_tokens // side**2, side, side)
+            grid = TokenGrid(num_tokens // max(1, side**2), side, side)
+        check_kind(
+            "grid", grid, TokenGrid, words="a TokenGrid, model.encoder.grid(...)", error=InputError
+        )
         if grid.num_tokens != num_tokens:
             raise ShapeError(
                 f"Got {num_tokens} tokens for a grid of {grid.t}x{grid.h}x{grid.w} = "
@@ -199,8 +221,18 @@ class VJEPA2Predictor(nn.Module):
             `context_hidden_state` [B, K, D], in the order of `context_ids`.
 
         Raises:
-            ShapeError: the tokens are not as wide as the predictor reads.
+            ShapeError: the tokens are not [B, K, D], or not as wide as the predictor reads.
+            DtypeError: the tokens are not floating point.
+            MaskError: the ids are no tensors, or `mask_index` is no whole number.
+            InputError: a level in `output_hidden_states` does not exist, or an argument is of
+                another type.
+            ConfigError: there is no such modality.
         """
+        check_switch("output_attentions", output_attentions)
+        check_choice("modality", modality, get_args(Modality))
+        _check_tokens("context", context)
+        for name, given in (("context_ids", context_ids), ("target_ids", target_ids)):
+            check_kind(name, given, Tensor, words="a tensor of ids [B, n]", error=MaskError)
         if context.shape[-1] != self.input_size:
             raise ShapeError(
                 f"Got tokens of width {context.shape[-1]}; this predictor reads {self.input_size}"

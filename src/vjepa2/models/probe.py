@@ -22,7 +22,7 @@ from vjepa2.errors import (
     described,
     nearest_hint,
 )
-from vjepa2.models.checks import may_read_values
+from vjepa2.models.checks import check_switch, may_read_values
 from vjepa2.models.classification import classification_loss, make_pooler
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of
@@ -123,11 +123,13 @@ class VJEPA2AttentiveProbe(PretrainedModel):
             ShapeError: not [B, N, D], or as wide as another encoder's tokens.
             DtypeError: not floating point, NaN or infinity. The values are looked at on CPU only,
                 on an accelerator that would stall it.
-            InputError: a sequence that does not hold the same number of every level.
+            InputError: a sequence that does not hold the same number of every level, or
+                `return_dict` is neither True, False nor None.
             LabelError: labels that do not fit the classes, or the heads.
             UnknownOptionError: an argument does not exist.
         """
         check_option_names("VJEPA2AttentiveProbe.forward", unknown, FORWARD_OPTIONS)
+        check_switch("return_dict", return_dict)
         config = self.config
         joined = _joined(tokens, config).to(self.pooler.query_tokens.dtype)
         pooled = self.pooler(joined, attention_of(config))

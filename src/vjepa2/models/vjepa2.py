@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.errors import ConfigError, check_option_names
-from vjepa2.models.checks import check_ids, check_mask_pairs
+from vjepa2.models.checks import check_ids, check_mask_pairs, check_switch
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.models.outputs import (
@@ -15,6 +15,7 @@ from vjepa2.models.outputs import (
     VJEPA2WithMaskedInputModelOutput,
     VJEPA2WithMaskedInputPredictorOutput,
     levels_that_exist,
+    listed_levels,
 )
 from vjepa2.models.predictor import VJEPA2Predictor, tokens_at
 from vjepa2.models.pretrained import PretrainedModel
@@ -92,10 +93,15 @@ class VJEPA2Model(PretrainedModel):
         Raises:
             ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
             MaskError: masks are not lists of [B, n] ids inside the clip.
-            InputError: a level in `output_hidden_states` or `output_levels` does not exist.
+            InputError: a level in `output_hidden_states` or `output_levels` does not exist, or an
+                argument is of another type.
             UnknownOptionError: an argument does not exist.
         """
         check_option_names("VJEPA2Model.forward", unknown, FORWARD_OPTIONS)
+        check_switch("skip_predictor", skip_predictor)
+        check_switch("output_attentions", output_attentions)
+        check_switch("return_dict", return_dict)
+        output_levels = listed_levels("output_levels", output_levels)
         config = self.config
         levels = (
             config.output_hidden_states if output_hidden_states is None else output_hidden_states
