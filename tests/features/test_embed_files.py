@@ -111,6 +111,8 @@ def test_nothing_but_bad_files_writes_no_features(
     report = run([bad_video], tmp_path / "all.npy", embedder)
     assert not report.embedded and len(report.failed) == 1
     assert not (tmp_path / "all.npy").exists()
+    assert report.out is None and report.as_dict()["out"] is None
+    assert str(report).endswith(" s, 1 failed.")
 
 
 def test_a_video_that_fails_midway_leaves_no_row(
@@ -556,6 +558,8 @@ def test_progress_goes_to_stderr(
     embed_files(videos, tmp_path / "all.npy", embedder=embedder)
     captured = capsys.readouterr()
     assert "Embed: 3/3" in captured.err and captured.out == ""
+    embed_files(videos[:1], tmp_path / "one.npy", embedder=embedder)  # as `classify_files`
+    assert capsys.readouterr().err == ""
 
 
 class GivesNoPath(os.PathLike[str]):

@@ -26,7 +26,7 @@ class EmbedReport:
     """What became of each file.
 
     Attributes:
-        out: file or folder of the features.
+        out: file or folder of the features; None if no video gave any.
         embedded: sources that were embedded now.
         reused: sources whose features were there already.
         failed: sources that could not be read, and why.
@@ -36,7 +36,7 @@ class EmbedReport:
         seconds: time it took.
     """
 
-    out: Path
+    out: Path | None
     embedded: tuple[str, ...]
     reused: tuple[str, ...]
     failed: tuple[FileFailure, ...]
@@ -47,7 +47,7 @@ class EmbedReport:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return asdict(self) | {"out": str(self.out)}
+        return asdict(self) | {"out": None if self.out is None else str(self.out)}
 
     def __str__(self) -> str:
         parts = [
@@ -57,7 +57,8 @@ class EmbedReport:
             parts.append(f"{len(self.reused)} were done before")
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
-        return f"{', '.join(parts)}. Features: {self.out}"
+        place = "" if self.out is None else f" Features: {self.out}"
+        return f"{', '.join(parts)}.{place}"
 
 
 class EmbedInterrupted(KeyboardInterrupt):
@@ -65,8 +66,9 @@ class EmbedInterrupted(KeyboardInterrupt):
 
     def __init__(self, report: EmbedReport) -> None:
         done = len(report.embedded) + len(report.reused)
+        kept = f"done and kept in {report.out}" if report.out is not None else "done"
         super().__init__(
-            f"Stopped. {done} of {report.num_files} videos are done and kept in {report.out}. "
+            f"Stopped. {done} of {report.num_files} videos are {kept}. "
             "The same command goes on from there."
         )
         self.report = report
@@ -90,7 +92,7 @@ def embed_files(
         embedder: model and settings, from `make_embedder`.
         file_format: of the files in a folder: "safetensors" (default), "npy" or "parquet".
         overwrite: do not take over features of an earlier run.
-        quiet: show no progress.
+        quiet: show no progress; a single file shows none anyway.
 
     Returns:
         What became of each file; `failed` lists those that could not be read.
@@ -113,10 +115,11 @@ def embed_files(
     identities = [source_identity(source) for source in sources]
     sink = open_sink(target, identities, settings=settings, overwrite=overwrite)
     run = _Run(embedder, sink)
+    quiet = quiet or len(sources) == 1
 
     def report() -> EmbedReport:
         return EmbedReport(
-            out=target.path,
+            out=target.path if run.embedded or run.reused else None,
             embedded=tuple(run.embedded),
             reused=tuple(run.reused),
             failed=tuple(run.failed),
