@@ -124,6 +124,20 @@ class TestChoice:
         with pytest.raises(CheckpointFormatError, match=r"'ema_encoder' \(it is empty\)"):
             read(content, tmp_path).checkpoint(from_key="ema_encoder")
 
+    @pytest.mark.parametrize("empty", ["target_encoder", "ema_encoder"])
+    def test_an_empty_average_is_not_replaced_in_silence(self, tmp_path: Path, empty: str) -> None:
+        sample = v2()
+        content = {
+            "encoder": sample.content["encoder"],
+            empty: {},
+            "predictor": sample.content["predictor"],
+        }
+        file = read(content, tmp_path)
+        with pytest.raises(CheckpointFormatError, match=f"'{empty}' of .* is empty.*from_key='enc"):
+            file.checkpoint()
+        chosen = file.checkpoint(from_key="encoder")
+        assert chosen.origin is not None and chosen.origin.from_key == "encoder"
+
     def test_a_damaged_twin_does_not_stand_in_the_way_of_the_one_asked_for(
         self, tmp_path: Path
     ) -> None:

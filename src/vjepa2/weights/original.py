@@ -137,7 +137,14 @@ class WeightsFile:
                 )
             return from_key
         if self.encoder_keys:
-            return self.encoder_keys[0]
+            first = self.encoder_keys[0]
+            for better in ENCODER_KEYS[: ENCODER_KEYS.index(first)]:
+                if better in self.parts:
+                    raise CheckpointFormatError(
+                        f"{better!r} of {self.path}, the averaged encoder, is empty. Take another "
+                        f"copy, or read the other encoder with from_key={first!r}."
+                    )
+            return first
         if self.heads:
             raise CheckpointFormatError(
                 f"{self.path} holds a probe only, without an encoder. Give the encoder's file "
