@@ -47,9 +47,9 @@ def resolve_device(device: "str | int | torch.device | None" = None) -> "torch.d
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"Device {device!r} cannot be used here: {reason} "
+            f"Device {device!r} cannot be used here: {reason}. "
             "Allowed: auto, cpu, and the accelerators this torch build sees."
         ) from error
     return resolved

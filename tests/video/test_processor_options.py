@@ -112,6 +112,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     for text, words in (
         ("{", "is not a JSON file"),
+        ("[" * 200_000, "is not a JSON file"),
         ("\x80", "is not a JSON file"),
         ("[1]", "holds list, expected an object"),
         ('{"crop_size": -2}', r"crop_size=-2 \(int\) is not a size in pixels"),

@@ -134,6 +134,8 @@ def test_too_short_says_what_is_needed_and_what_to_do():
         ({"num_frames": 0}, "num_frames must be 1 or more, got 0"),
         ({"start_frame": -1}, "start_frame must be 0 or more, got -1"),
         ({"strategy": "fps"}, "'fps' needs fps above 0, got None"),
+        ({"strategy": "fps", "fps": 1e-300}, r"fps=1e-300 is a frame every 1e\+300 s"),
+        ({"strategy": "fps", "fps": 5e-324}, r"longer than any video: allowed are 1e-06"),
         ({"strategy": "stride", "stride": 0}, "stride must be 1 or more, got 0"),
         ({"stride": 2}, "stride=2 has no effect with strategy 'uniform'"),
         ({"strategy": "stride", "stride": 2, "fps": 4.0}, "fps=4.0 has no effect"),

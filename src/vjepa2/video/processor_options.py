@@ -315,7 +315,7 @@ class ProcessorOptions(StrictConfig):
 def _read_json(path: Path) -> Any:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # thousands of brackets in each other
         raise CheckpointFormatError(f"{path} is not a JSON file: {error}.") from error
     if not isinstance(values, dict):
         raise CheckpointFormatError(f"{path} holds {type(values).__name__}, expected an object.")

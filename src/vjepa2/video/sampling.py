@@ -32,6 +32,7 @@ STRATEGIES = ("uniform", "fps", "stride", "consecutive")
 SHORT_VIDEO = ("repeat_last", "loop", "error")
 # Matroska rounds times to milliseconds, so the frame due at 66.67 ms may be stamped 67 ms.
 STAMP_TOLERANCE_SECONDS = 1e-3
+MIN_FPS = 1e-6  # a frame every eleven days; no video is that long
 MAX_CLIP_FRAMES = 1 << 16  # a clip is in memory at once; a misplaced zero must not fill it
 
 
@@ -48,11 +49,12 @@ class ClipSampling:
                 video's own repeats frames.
             "stride": s + k * `stride`.
             "consecutive": s + k.
-        fps: clip frames per second, only for "fps".
+        fps: clip frames per second, `MIN_FPS` or more, only for "fps".
         stride: frames from one clip frame to the next, only for "stride".
         start_frame: s, the number of the first frame.
         short_video: when the clip reaches past the end of the video ("uniform": when the video
-            has fewer than T frames from s on)
+            has fewer than T frames from s on; with a very low rate or a wide stride that can be
+            the case for every frame but the first)
             "repeat_last": the last frame fills up (a still picture at the end),
             "loop": go on again at s,
             "error": raise `VideoTooShortError`.
@@ -78,7 +80,11 @@ class ClipSampling:
             if self.strategy == name and value is None:
                 raise ConfigError(f"Strategy {name!r} needs {name} above 0, got None.")
             if self.strategy == "fps" == name:
-                checked_number("fps", value, above=0)
+                if checked_number("fps", value, above=0) < MIN_FPS:
+                    raise ConfigError(
+                        f"fps={value:g} is a frame every {1 / value:.3g} s, longer than any video: "
+                        f"allowed are {MIN_FPS:g} or more. fps is frames per second."
+                    )
             elif self.strategy == "stride" == name:
                 checked_integer("stride", value, least=1)
             elif value is not None:
