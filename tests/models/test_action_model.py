@@ -172,6 +172,8 @@ def test_a_training_step_with_a_frozen_encoder() -> None:
         ({"actions": torch.zeros(2, 3, 6)}, ShapeError, r"actions must be \[B=2, t=3, action_size"),
         ({"states": torch.zeros(2, 2, 7)}, ShapeError, r"states must be .*t=3.* one row per frame"),
         ({"states": torch.full((2, 3, 7), torch.nan)}, DtypeError, "states holds NaN"),
+        ({"states": torch.zeros(2, 3, 7).to_sparse()}, DtypeError, "states must be a dense"),
+        ({"actions": torch.zeros(2, 3, 7, device="meta")}, DtypeError, "actions has no values"),
         ({"pixel_values_videos": torch.zeros(2, 3, 32, 32)}, ShapeError, "Add the batch axis"),
         ({"pixel_values_videos": torch.zeros(2, 3, 3, 4, 4)}, ShapeError, "of 4x4 pixels"),
         ({"pixel_values_videos": torch.zeros(2, 0, 3, 32, 32)}, ShapeError, "0 frames"),

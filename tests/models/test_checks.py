@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from vjepa2.errors import DtypeError, InputError, LabelError, MaskError, ShapeError, VJEPAError
 from vjepa2.models.checks import (
     check_class_labels,
+    check_device,
     check_ids,
     check_layout,
     check_mask_pairs,
@@ -209,3 +210,29 @@ def test_switches() -> None:
     )
     with pytest.raises(InputError, match=r"return_dict must be True, False or None, got 'x' \(str"):
         check_switch("return_dict", "x")
+
+
+@pytest.mark.parametrize("value", [1e30, -1e12, 1e37])
+def test_pixels_that_would_overflow_inside(value: float) -> None:
+    with pytest.raises(DtypeError, match=r"on average; normalised pixels are about -3 to 3. Pass"):
+        check_pixels(torch.full((1, 2, 3, 8, 8), value), in_chans=3)
+    noise = torch.randn(1, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(DtypeError, match="on average"):
+        check_pixels(noise * value, in_chans=3)
+    check_pixels(torch.full((1, 2, 3, 8, 8), 65535.0), in_chans=3)  # 16 bits, not normalised
+
+
+def test_ids_that_are_not_dense_or_have_no_values() -> None:
+    with pytest.raises(MaskError, match=r"mask must hold dense tensors, .* Use ids.to_dense\(\)"):
+        check_ids("mask", [good_ids().to_sparse()], batch=2, num_tokens=32)
+    with pytest.raises(MaskError, match="mask has no values, it is on the meta device; the model"):
+        check_ids("mask", [good_ids().to("meta")], batch=2, num_tokens=32, of=GOOD)
+    check_ids("mask", [good_ids().to("meta")], batch=2, num_tokens=32, of=GOOD.to("meta"))
+    check_ids("mask", [good_ids()], batch=2, num_tokens=32, of=GOOD.to("meta"))
+
+
+def test_values_are_needed_where_the_model_has_some() -> None:
+    with pytest.raises(DtypeError, match="pixels has no values, .*; the model is on cpu. Load"):
+        check_device("pixels", GOOD.to("meta"), GOOD)
+    check_device("pixels", GOOD, GOOD.to("meta"))
+    check_device("pixels", GOOD.to("meta"), GOOD.to("meta"))

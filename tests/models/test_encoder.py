@@ -347,3 +347,14 @@ def test_arguments_of_another_type_are_named(name: str) -> None:
     )
     with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
         model(*inputs, **{name: "x"})
+
+
+def test_tensors_without_values_and_sparse_ones() -> None:
+    encoder = make_encoder()
+    x, ids = pixels(encoder), random_ids(32, 9)
+    with pytest.raises(DtypeError, match="pixel_values_videos has no values"):
+        encoder(x.to("meta"))
+    with pytest.raises(MaskError, match="keep_ids has no values"):
+        encoder(x, ids.to("meta"))
+    with pytest.raises(MaskError, match="keep_ids must hold dense tensors, got one stored as"):
+        encoder(x, ids.to_sparse())

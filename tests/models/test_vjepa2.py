@@ -423,3 +423,14 @@ def test_arguments_of_another_type_are_named(name: str) -> None:
     )
     with pytest.raises(InputError, match=rf"{name}.* must be .*, got 'x' \(str\)"):
         model(*inputs, **{name: "x"})
+
+
+@pytest.mark.parametrize("name", ["context_mask", "target_mask"])
+def test_masks_without_values_and_sparse_ones(name: str) -> None:
+    model = make_model()
+    for encode in (model, lambda x, **masks: model.predictor(model.encoder(x)[0], **masks)):
+        for mask, message in ((CONTEXT.to("meta"), "no values"), (CONTEXT.to_sparse(), "dense")):
+            with pytest.raises(MaskError, match=rf"{name} .*{message}"):
+                encode(pixels(model), **{"context_mask": None, "target_mask": None, name: [mask]})
+    with pytest.raises(DtypeError, match="pixel_values_videos has no values"):
+        model(pixels(model).to("meta"))

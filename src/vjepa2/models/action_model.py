@@ -157,7 +157,15 @@ class VJEPA2ActionModel(PretrainedModel):
         # Before the encoder runs: a wrong action should not cost a minute of encoding first.
         grid = self.grid(pixel_values_videos)
         batch = pixel_values_videos.shape[0]
-        check_conditions(config, actions, states, extrinsics, batch=batch, num_steps=grid.t)
+        check_conditions(
+            config,
+            actions,
+            states,
+            extrinsics,
+            batch=batch,
+            num_steps=grid.t,
+            of=pixel_values_videos,
+        )
         encoded = self.encode_frames(pixel_values_videos)
         predicted = self.predictor(
             encoded,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.errors import DtypeError, InputError, ShapeError, check_kind
-from vjepa2.models.checks import check_switch, may_read_values
+from vjepa2.models.checks import check_device, check_switch, may_read_values
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of, make_blocks
 from vjepa2.models.outputs import HiddenLevels, PredictorOutput, levels_to_keep
@@ -33,10 +33,14 @@ def check_conditions(
     *,
     batch: int,
     num_steps: int,
+    of: Tensor,
 ) -> None:
     """Refuse anything but finite floats [B, t, width], one row per frame.
 
     NaN and infinity are looked for on CPU only: on an accelerator the look would stall it.
+
+    Args:
+        of: the frames or tokens that they belong to.
 
     Raises:
         ShapeError: another number of samples, steps or channels.
@@ -56,12 +60,15 @@ def check_conditions(
                 f"{name} must be a floating point tensor [B, t, {width}], got {got}. "
                 f"Make one with torch.as_tensor({name}, dtype=torch.float32)."
             )
+        if given.layout is not torch.strided:
+            raise DtypeError(f"{name} must be a dense tensor, got one stored as {given.layout}.")
         if tuple(given.shape) != (batch, num_steps, width):
             raise ShapeError(
                 f"{name} must be [B={batch}, t={num_steps}, {field}={width}], got "
                 f"{list(given.shape)}: one row per frame, the last frame included (its prediction "
                 "is the frame after it)."
             )
+        check_device(name, given, of)
         looked_at = given.device.type == "cpu" and may_read_values(given)
         if looked_at and not torch.isfinite(given.detach()).all():
             raise DtypeError(
@@ -168,8 +175,15 @@ class VJEPA2ActionPredictor(nn.Module):
         """
         check_switch("output_attentions", output_attentions)
         self._check_tokens(tokens, grid)
+        check_device("tokens", tokens, self.layernorm.weight)
         check_conditions(
-            self.config, actions, states, extrinsics, batch=tokens.shape[0], num_steps=grid.t
+            self.config,
+            actions,
+            states,
+            extrinsics,
+            batch=tokens.shape[0],
+            num_steps=grid.t,
+            of=tokens,
         )
         levels = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
         num_conditions = 2 if extrinsics is None else 3
@@ -203,6 +217,8 @@ class VJEPA2ActionPredictor(nn.Module):
         if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
             got = str(tokens.dtype) if isinstance(tokens, Tensor) else type(tokens).__name__
             raise DtypeError(f"tokens must be floating point features [B, t*h*w, D], got {got}.")
+        if tokens.layout is not torch.strided:
+            raise DtypeError(f"tokens must be a dense tensor, got one stored as {tokens.layout}.")
         width = self.config.hidden_size
         if tokens.ndim != 3 or tokens.shape[1] != grid.num_tokens or tokens.shape[2] != width:
             raise ShapeError(

@@ -1,14 +1,25 @@
 """Checks of what users hand to a model. They read values only outside compiled graphs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vjepa2.errors import DtypeError, InputError, LabelError, MaskError, ShapeError, check_kind
+from vjepa2.errors import (
+    DtypeError,
+    InputError,
+    LabelError,
+    MaskError,
+    ShapeError,
+    VJEPAError,
+    check_kind,
+)
 
 IGNORED_LABEL = -100
+# Far above pixels of 0 to 255 or of 16 bits that nobody normalised, far below what overflows.
+MAX_MEAN_PIXEL = 1e6
 
 
 def may_read_values(tensor: Tensor) -> bool:
@@ -27,6 +38,26 @@ def check_switch(name: str, value: Any) -> None:
         InputError: with the argument's name.
     """
     check_kind(name, value, (bool, type(None)), words="True, False or None", error=InputError)
+
+
+def check_device(
+    name: str, given: Tensor, of: Tensor, *, error: type[VJEPAError] = DtypeError
+) -> None:
+    """Refuse a tensor without values (meta) where those of the network have some.
+
+    The other way round is fine: weights that are kept elsewhere come when they are needed.
+
+    Args:
+        of: a parameter, or tokens made by the network.
+
+    Raises:
+        error: with the argument's name.
+    """
+    if given.device.type == "meta" and of.device.type != "meta":
+        raise error(
+            f"{name} has no values, it is on the meta device; the model is on {of.device}. Load "
+            "the data there, or build the model under torch.device('meta') to compute shapes only."
+        )
 
 
 def check_layout(pixels: Any, *, in_chans: int) -> None:
@@ -69,12 +100,13 @@ def check_layout(pixels: Any, *, in_chans: int) -> None:
 def check_pixels(pixels: Any, *, in_chans: int) -> None:
     """Refuse anything but normalised float pixels [B, T, C, H, W].
 
-    NaN and infinity are looked for on CPU only: on an accelerator the look would stall it, and
-    the processor has checked already.
+    NaN, infinity and numbers that overflow inside are looked for on CPU only: on an accelerator
+    the look would stall it, and the processor has checked already. One sum shows them; large
+    numbers of both signs that cancel each other exactly are not seen.
 
     Raises:
         ShapeError: wrong rank or axis order.
-        DtypeError: not a tensor, not floating point, NaN or infinity.
+        DtypeError: not a tensor, not floating point, NaN, infinity, or far from normalised.
     """
     check_layout(pixels, in_chans=in_chans)
     if not pixels.is_floating_point():
@@ -82,21 +114,29 @@ def check_pixels(pixels: Any, *, in_chans: int) -> None:
             f"pixel_values_videos must be normalised floating point pixels, got {pixels.dtype}. "
             "Pass the video through VJEPA2VideoProcessor first."
         )
-    if (
-        pixels.device.type == "cpu"
-        and may_read_values(pixels)
-        and not torch.isfinite(pixels.detach().sum(dtype=torch.float64))
-    ):
+    if pixels.device.type != "cpu" or not may_read_values(pixels):
+        return
+    total = pixels.detach().sum(dtype=torch.float64).item()
+    if not math.isfinite(total):
         raise DtypeError(
             "pixel_values_videos holds NaN or infinity. Look at the video's frames and at the "
             "processor's image_std (a zero there divides by zero)."
         )
+    if abs(total) > MAX_MEAN_PIXEL * pixels.numel():
+        raise DtypeError(
+            f"pixel_values_videos is {total / pixels.numel():.2g} on average; normalised pixels "
+            "are about -3 to 3. Pass the video through VJEPA2VideoProcessor, or look at its "
+            "rescale_factor and image_std."
+        )
 
 
-def check_ids(name: str, masks: Any, *, batch: int, num_tokens: int | None) -> list[Tensor]:
+def check_ids(
+    name: str, masks: Any, *, batch: int, num_tokens: int | None, of: Tensor | None = None
+) -> list[Tensor]:
     """Refuse anything but a list of integer id tensors [B, n] with ids in [0, num_tokens).
 
     Args:
+        of: the tensor whose tokens they name; None: not known, ids may be without values (meta).
         num_tokens: N, or None where ids beyond the clip are allowed (anticipation).
 
     Returns:
@@ -118,6 +158,13 @@ def check_ids(name: str, masks: Any, *, batch: int, num_tokens: int | None) -> l
                 f"{name} must hold int64 token ids, got {got}. Turn a boolean mask into ids with "
                 "mask.nonzero() per sample."
             )
+        if mask.layout is not torch.strided:
+            raise MaskError(
+                f"{name} must hold dense tensors, got one stored as {mask.layout}. Use "
+                "ids.to_dense()."
+            )
+        if of is not None:
+            check_device(name, mask, of, error=MaskError)
         if mask.ndim != 2 or mask.shape[0] != batch or mask.shape[1] < 1:
             raise MaskError(
                 f"{name} must hold tensors [B={batch}, n >= 1], got {list(mask.shape)}. One row of "

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.errors import InputError
-from vjepa2.models.checks import check_ids, check_layout, check_pixels, check_switch
+from vjepa2.models.checks import (
+    check_device,
+    check_ids,
+    check_layout,
+    check_pixels,
+    check_switch,
+)
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.outputs import BaseModelOutput, HiddenLevels, levels_to_keep, listed_levels
 from vjepa2.nn.attention import AttentionImplementation
@@ -187,12 +193,20 @@ class VJEPA2Encoder(nn.Module):
         check_switch("output_attentions", output_attentions)
         output_levels = listed_levels("output_levels", output_levels)
         check_pixels(pixel_values_videos, in_chans=self.config.in_chans)
+        weight = self.embeddings.patch_embeddings.proj.weight
+        check_device("pixel_values_videos", pixel_values_videos, weight)
         grid = self.grid(pixel_values_videos)
         hidden = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
         norms = [self.norm_of(block) for block in output_levels]
         if keep_ids is not None:
             batch = pixel_values_videos.shape[0]
-            [keep_ids] = check_ids("keep_ids", [keep_ids], batch=batch, num_tokens=grid.num_tokens)
+            [keep_ids] = check_ids(
+                "keep_ids",
+                [keep_ids],
+                batch=batch,
+                num_tokens=grid.num_tokens,
+                of=pixel_values_videos,
+            )
             keep_ids = keep_ids.to(pixel_values_videos.device)
         tokens = self.embeddings(pixel_values_videos, keep_ids)
         if keep_ids is None:

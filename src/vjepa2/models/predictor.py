@@ -33,6 +33,8 @@ def _check_tokens(name: str, tokens: Any) -> None:
     if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
         got = str(tokens.dtype) if isinstance(tokens, Tensor) else described(tokens)
         raise DtypeError(f"{name} must be floating point tokens [B, N, D], got {got}.")
+    if tokens.layout is not torch.strided:
+        raise DtypeError(f"{name} must be dense, got one stored as {tokens.layout}.")
     if tokens.ndim != 3:
         hint = " Add the batch axis: x[None]." if tokens.ndim == 2 else ""
         raise ShapeError(f"{name} must be [B, N, D] (3 axes), got {list(tokens.shape)}.{hint}")
@@ -172,10 +174,16 @@ class VJEPA2Predictor(nn.Module):
             )
         if context_mask is not None:
             context_mask = check_ids(
-                "context_mask", context_mask, batch=batch, num_tokens=num_tokens
+                "context_mask",
+                context_mask,
+                batch=batch,
+                num_tokens=num_tokens,
+                of=encoder_hidden_states,
             )
         if target_mask is not None:
-            target_mask = check_ids("target_mask", target_mask, batch=batch, num_tokens=None)
+            target_mask = check_ids(
+                "target_mask", target_mask, batch=batch, num_tokens=None, of=encoder_hidden_states
+            )
         num_masks = check_mask_pairs(context_mask, target_mask)
         return self.predict(
             tokens_at(encoder_hidden_states, context_mask, num_masks=num_masks),
@@ -209,9 +217,11 @@ class VJEPA2Predictor(nn.Module):
             context: [B, K, D] encoder tokens, or [B, K, levels * D], see `forward`.
             context_ids: [B, K] their ids on `grid`.
             target_ids: [B, M] ids to predict.
-            mask_index: which mask token stands in for the targets, modulo their number. The
-                released weights have only token 0 trained, while published inference uses token 1
-                (still zero): 1 equals the port, 0 what the predictor was trained with.
+            mask_index: which mask token stands in for the targets, modulo
+                `config.pred_num_mask_tokens` as in the published code: of 10, 50 is the first
+                and -1 the last. The released weights have only token 0 trained, while published
+                inference uses token 1 (still zero): 1 equals the port, 0 what the predictor was
+                trained with.
             modality: what the tokens are made of; V-JEPA 2.1 marks them with it.
             output_hidden_states, output_attentions: as for the encoder; levels hold the context
                 tokens first, then the targets.

@@ -22,7 +22,7 @@ from vjepa2.errors import (
     described,
     nearest_hint,
 )
-from vjepa2.models.checks import check_switch, may_read_values
+from vjepa2.models.checks import check_device, check_switch, may_read_values
 from vjepa2.models.classification import classification_loss, make_pooler
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of
@@ -131,7 +131,8 @@ class VJEPA2AttentiveProbe(PretrainedModel):
         check_option_names("VJEPA2AttentiveProbe.forward", unknown, FORWARD_OPTIONS)
         check_switch("return_dict", return_dict)
         config = self.config
-        joined = _joined(tokens, config).to(self.pooler.query_tokens.dtype)
+        queries = self.pooler.query_tokens
+        joined = _joined(tokens, config, of=queries).to(queries.dtype)
         pooled = self.pooler(joined, attention_of(config))
         logits: Tensor | dict[str, Tensor]
         if self.classifiers is None:
@@ -182,10 +183,10 @@ def _check_head_names(sizes: Mapping[str, int]) -> None:
 # -- tokens -----------------------------------------------------------------------------------
 
 
-def _joined(tokens: Tensor | Sequence[Tensor], config: VJEPA2Config) -> Tensor:
+def _joined(tokens: Tensor | Sequence[Tensor], config: VJEPA2Config, *, of: Tensor) -> Tensor:
     """All tokens of a clip as [B, N, D]."""
     if isinstance(tokens, Tensor):
-        _check_tokens("tokens", tokens, config, batch=None)
+        _check_tokens("tokens", tokens, config, batch=None, of=of)
         return tokens
     if not isinstance(tokens, list | tuple) or not tokens:
         raise DtypeError(
@@ -201,17 +202,22 @@ def _joined(tokens: Tensor | Sequence[Tensor], config: VJEPA2Config) -> Tensor:
         )
     for index, part in enumerate(tokens):
         batch = tokens[0].shape[0] if index else None
-        _check_tokens(f"tokens[{index}]", part, config, batch=batch)
+        _check_tokens(f"tokens[{index}]", part, config, batch=batch, of=of)
     return torch.cat(list(tokens), dim=1)
 
 
-def _check_tokens(name: str, tokens: Any, config: VJEPA2Config, *, batch: int | None) -> None:
+def _check_tokens(
+    name: str, tokens: Any, config: VJEPA2Config, *, batch: int | None, of: Tensor
+) -> None:
     width = config.hidden_size
     if not isinstance(tokens, Tensor) or not tokens.is_floating_point():
         got = tokens.dtype if isinstance(tokens, Tensor) else described(tokens)
         raise DtypeError(
             f"{name} must be floating point tokens [B, N, {width}] of an encoder, got {got}."
         )
+    if tokens.layout is not torch.strided:
+        raise DtypeError(f"{name} must be a dense tensor, got one stored as {tokens.layout}.")
+    check_device(name, tokens, of)
     shape = list(tokens.shape)
     if tokens.ndim != 3 or 0 in shape[:2]:
         hint = " Add the batch axis: x[None]." if tokens.ndim == 2 else ""

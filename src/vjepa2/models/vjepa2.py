@@ -82,7 +82,8 @@ class VJEPA2Model(PretrainedModel):
             target_mask: list of [B, M] int64 ids it predicts; default: all tokens. Mask j of one
                 list belongs to mask j of the other; the results are joined on the batch axis.
             skip_predictor: only encode.
-            mask_index: see `VJEPA2Predictor.predict`; 1 equals the port, 0 is the trained token.
+            mask_index: see `VJEPA2Predictor.predict`; 1 equals the port, 0 is the trained token,
+                other numbers wrap around.
             output_levels: encoder blocks whose tokens to return normed, as
                 `level_hidden_states`; see `VJEPA2Encoder.forward`.
             output_hidden_states, output_attentions: see `VJEPA2Encoder.forward`; they fill the
@@ -110,12 +111,16 @@ class VJEPA2Model(PretrainedModel):
 
         # Before the encoder runs: a wrong mask should not cost a minute of encoding first.
         grid = self.encoder.grid(pixel_values_videos)
-        batch, num_tokens = pixel_values_videos.shape[0], grid.num_tokens
+        clip, batch, num_tokens = pixel_values_videos, pixel_values_videos.shape[0], grid.num_tokens
         context = target = None
         if context_mask is not None:
-            context = check_ids("context_mask", context_mask, batch=batch, num_tokens=num_tokens)
+            context = check_ids(
+                "context_mask", context_mask, batch=batch, num_tokens=num_tokens, of=clip
+            )
         if target_mask is not None:
-            target = check_ids("target_mask", target_mask, batch=batch, num_tokens=num_tokens)
+            target = check_ids(
+                "target_mask", target_mask, batch=batch, num_tokens=num_tokens, of=clip
+            )
         num_masks = check_mask_pairs(context, target)
 
         predictor_levels = () if skip_predictor else config.predictor_levels
