@@ -182,6 +182,66 @@ class TestModel:
             VJEPA2Model.from_pretrained(weights, **HEADS)
 
 
+class TestEncoderAlone:
+    @pytest.fixture
+    def alone(self, sample: Sample, tmp_path: Path) -> Path:
+        del sample.content["predictor"]
+        return sample.save(tmp_path)
+
+    def test_is_refused_with_the_way_to_its_features(self, alone: Path) -> None:
+        with pytest.raises(CheckpointMismatchError, match="pass fresh_predictor=True"):
+            VJEPA2Model.from_pretrained(alone, num_attention_heads=2)
+
+    def test_gets_a_predictor_of_random_numbers_on_request(
+        self, sample: Sample, alone: Path
+    ) -> None:
+        with pytest.warns(UserWarning, match=r"were made fresh: .*predictor.*Train the model"):
+            model = VJEPA2Model.from_pretrained(
+                alone, fresh_predictor=True, num_attention_heads=2, pred_num_hidden_layers=2
+            )
+        wanted = {n: t for n, t in sample.expected.items() if n.startswith("encoder.")}
+        assert same(model, wanted)
+        fresh = report_of(model).fresh
+        assert set(fresh) == {n for n in model.state_dict() if n.startswith("predictor.")}
+        assert set(fresh.values()) == {"the checkpoint has none, and fresh_predictor=True"}
+        weight = model.get_parameter("predictor.layer.1.mlp.fc1.weight")
+        assert 0.01 < weight.std() < 0.03  # config.initializer_range
+
+    def test_with_a_probe(self, sample: Sample, alone: Path, head_file: Path) -> None:
+        with pytest.warns(UserWarning, match="vjepa2.predictor"):
+            model = VJEPA2ForVideoClassification.from_pretrained(
+                alone, probe=head_file, fresh_predictor=True, num_attention_heads=2, **POOLER
+            )
+        assert same(model, probe_one().expected)
+
+    def test_a_folder(self, file: Path, tmp_path: Path) -> None:
+        VJEPA2Model.from_pretrained(file, **HEADS).save_pretrained(tmp_path / "own")
+        weights = tmp_path / "own" / "model.safetensors"
+        tensors = {n: t for n, t in load_file(weights).items() if n.startswith("encoder.")}
+        save_file(tensors, weights)
+        with pytest.warns(UserWarning, match="made fresh"):
+            model = VJEPA2Model.from_pretrained(tmp_path / "own", fresh_predictor=True)
+        assert same(model, tensors)
+
+    def test_a_stored_predictor_is_not_thrown_away(self, file: Path, head_file: Path) -> None:
+        with pytest.raises(ConfigError, match="the checkpoint holds a predictor"):
+            VJEPA2Model.from_pretrained(file, fresh_predictor=True, **HEADS)
+        with pytest.raises(ConfigError, match="VJEPA2AttentiveProbe has no predictor"):
+            VJEPA2AttentiveProbe.from_pretrained(
+                head_file, fresh_predictor=True, num_attention_heads=2, **POOLER
+            )
+        with pytest.raises(ConfigError, match="fresh_predictor must be True or False"):
+            VJEPA2Model.from_pretrained(file, fresh_predictor=1)  # type: ignore[arg-type]
+
+    def test_half_a_predictor_is_none(self, sample: Sample, file: Path) -> None:
+        """Not a way round a damaged file."""
+        predicts = sample.content["predictor"]
+        sample.content["predictor"] = dict(list(predicts.items())[:2])
+        torch.save(sample.content, file)
+        with pytest.raises(CheckpointFormatError):
+            VJEPA2Model.from_pretrained(file, fresh_predictor=True, **HEADS)
+
+
 class TestClassifier:
     def test_of_an_encoder_file_warns_and_starts_fresh(self, sample: Sample, file: Path) -> None:
         with pytest.warns(UserWarning, match=r"are not in .*weights\.pt and were made fresh"):
@@ -314,7 +374,7 @@ class TestMistakes:
         with pytest.raises(ConfigError, match=r"none with weights \(those end with \.pt"):
             VJEPA2Model.from_pretrained(file.parent / "readme.md")
 
-    @pytest.mark.parametrize("name", ["subfolder", "variant"])
+    @pytest.mark.parametrize("name", ["subfolder", "variant", "revision"])
     def test_options_of_folders(self, file: Path, name: str) -> None:
         with pytest.raises(ConfigError, match=f"{name}='x' is for folders"):
             VJEPA2Model.from_pretrained(file, **{name: "x"}, **HEADS)  # type: ignore[arg-type]

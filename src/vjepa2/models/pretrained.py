@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 
-from vjepa2.errors import ConfigError, check_option_names, check_path
+from vjepa2.errors import ConfigError, check_flag, check_option_names, check_path
 from vjepa2.files import atomic_folder
 from vjepa2.models.config_file import CONFIG_NAME
 from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
@@ -65,6 +65,7 @@ class PretrainedModel(Network):
         offload_folder: str | os.PathLike[str] | None = None,
         attn_implementation: str | None = None,
         ignore_mismatched_sizes: bool = False,
+        fresh_predictor: bool = False,
         output_loading_info: bool = False,
         generator: torch.Generator | None = None,
         revision: str | None = None,
@@ -99,11 +100,14 @@ class PretrainedModel(Network):
             offload_folder: where modules on "disk" are kept if the weights are a pickle.
             attn_implementation: "sdpa" (default) or "eager".
             ignore_mismatched_sizes: make mis-shaped tensors fresh instead of raising.
+            fresh_predictor: give an encoder that was exported without its predictor a new one of
+                random numbers, for its features or for training; a stored one is refused.
             output_loading_info: return (model, info), see `LoadReport.as_loading_info`.
             generator: source of fresh values, for parameters that the checkpoint lacks.
             revision: branch, tag or commit.
             cache_dir: folder of downloads.
-            token: access token, True for the stored one, False for none.
+            token: access token, True for the stored one, False for none; for hub repositories, a
+                file has no use for it.
             local_files_only: use only what was downloaded before.
             subfolder: folder inside the repository or folder.
             variant: infix of the weights file, such as "fp16".
@@ -129,6 +133,7 @@ class PretrainedModel(Network):
             f"{cls.__name__}.from_pretrained", config_overrides, allowed - {"config_overrides"}
         )
         check_path("name_or_path", name_or_path)
+        check_flag("fresh_predictor", fresh_predictor)
         hub = HubOptions(
             revision=revision,
             cache_dir=cache_dir,
@@ -155,7 +160,7 @@ class PretrainedModel(Network):
                     name_or_path, hub, config, config_overrides, choice=choice, variant=variant
                 )
             else:
-                refuse_folder_options(subfolder=subfolder, variant=variant)
+                refuse_folder_options(revision=revision, subfolder=subfolder, variant=variant)
                 opened = open_file(
                     path,
                     kind=cls.config_class,
@@ -178,6 +183,7 @@ class PretrainedModel(Network):
                 max_memory=max_memory,
                 offload_folder=offload_folder,
                 replace_mismatched=ignore_mismatched_sizes,
+                fresh_predictor=fresh_predictor,
                 generator=generator,
             )
             model.load_report = report = dataclasses.replace(report, assumed=assumed)
@@ -228,6 +234,7 @@ class PretrainedModel(Network):
         max_memory: Mapping[Device, int | str] | None,
         offload_folder: str | os.PathLike[str] | None,
         replace_mismatched: bool,
+        fresh_predictor: bool,
         generator: torch.Generator | None,
     ) -> tuple[Self, LoadReport]:
         """A model in evaluation mode that holds the tensors of `checkpoint`."""
@@ -246,6 +253,7 @@ class PretrainedModel(Network):
             dtype=config.dtype,
             place=placement.of,
             replace_mismatched=replace_mismatched,
+            fresh_predictor=fresh_predictor,
             # Those of a file on its own came a longer way than a folder's (docs/decisions.md).
             look_at_values=checkpoint.origin is not None,
             make_fresh=lambda names: model.init_missing(names, generator=generator),

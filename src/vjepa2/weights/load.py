@@ -7,8 +7,9 @@ device makes new memory, and so do tensors that share theirs with another.
 
 A head that is there in only one of the two is the one difference that has a meaning: a base model
 takes the base part of a classifier, and a classifier on a base checkpoint starts with a fresh
-head. Every other difference is a `CheckpointMismatchError`. `LoadReport` names everything that
-was dropped, made fresh or cast, and why.
+head. An encoder that was exported without its predictor gets a fresh one on request. Every other
+difference is a `CheckpointMismatchError`. `LoadReport` names everything that was dropped, made
+fresh or cast, and why.
 """
 
 import bisect
@@ -88,6 +89,7 @@ class LoadPlan:
         dtype: element type of the parameters; None keeps the stored ones.
         place: device of a parameter, by its name.
         replace_mismatched: make mis-shaped tensors fresh instead of refusing them.
+        fresh_predictor: make the predictor fresh, which the checkpoint must not have.
         look_at_values: refuse NaN, infinity and weights of zeros; reads the whole file.
         make_fresh: called with the names of parameters that need new values.
     """
@@ -97,6 +99,7 @@ class LoadPlan:
     dtype: torch.dtype | None = None
     place: Callable[[str], torch.device] = lambda name: torch.device("cpu")
     replace_mismatched: bool = False
+    fresh_predictor: bool = False
     look_at_values: bool = False
 
 
@@ -115,13 +118,16 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, plan: LoadPlan) -> Loa
         CheckpointMismatchError: tensors are missing, unexpected, mis-shaped or not of a floating
             type; the message names the likely cause.
         CheckpointFormatError: values are NaN, infinite or zero throughout, see `LoadPlan`.
-        ConfigError: finite values would be infinite in the element type that was asked for.
+        ConfigError: finite values would be infinite in the element type that was asked for, or a
+            fresh predictor was asked for where there is one.
     """
     assert not list(network.buffers()), "buffers would stay on the meta device"
     needed = network.state_dict(keep_vars=True)
     stored_names, dropped = _rename(network, needed, checkpoint.tensors, plan.base_prefix)
     found = {name: checkpoint.tensors[stored] for name, stored in stored_names.items()}
     fresh = _fresh_head(network, needed, found, plan.base_prefix)
+    if plan.fresh_predictor:
+        fresh |= _fresh_predictor(network, needed, found, plan.base_prefix)
     diff = Differences(
         needed=needed,
         found=found,
@@ -207,6 +213,22 @@ def _fresh_head(
     if not hasattr(network, base_prefix) or any(name in found for name in head):
         return {}
     return dict.fromkeys(head, "the checkpoint is a base model without a head")
+
+
+def _fresh_predictor(
+    network: nn.Module, needed: Mapping[str, Tensor], found: Mapping[str, Tensor], base_prefix: str
+) -> dict[str, str]:
+    """Parameters of the predictor, with the reason."""
+    start = f"{base_prefix}.predictor." if hasattr(network, base_prefix) else "predictor."
+    parameters = [name for name in needed if name.startswith(start)]
+    if not parameters:
+        raise ConfigError(f"fresh_predictor=True, but {type(network).__name__} has no predictor.")
+    if held := [name for name in found if name.startswith(start)]:
+        raise ConfigError(
+            f"fresh_predictor=True, but the checkpoint holds a predictor ({fold(held[:3])}, ...). "
+            "Leave fresh_predictor out to load it."
+        )
+    return dict.fromkeys(parameters, "the checkpoint has none, and fresh_predictor=True")
 
 
 def _same_kind(found: Tensor, needed: Tensor) -> bool:

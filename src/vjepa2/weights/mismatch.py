@@ -272,7 +272,11 @@ def _head(diff: Differences) -> str:
             _in_predictor,
             "the predictor is incomplete in the file"
             if has_predictor
-            else "the file holds an encoder without its predictor; both are needed",
+            else (
+                "the file holds an encoder without its predictor; both are needed. For features of "
+                "the encoder alone pass fresh_predictor=True, which makes a predictor of random "
+                "numbers"
+            ),
         ),
         (
             lambda name: name.startswith(("pooler.", "classifier.")),
