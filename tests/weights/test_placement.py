@@ -10,7 +10,7 @@ import torch
 from small_networks import Base, values_of
 from torch import Tensor, nn
 
-from vjepa2.errors import ConfigError, MissingExtraError
+from vjepa2.errors import ConfigError, MissingExtraError, OutputError
 from vjepa2.weights.hub import FolderSource
 from vjepa2.weights.load import LoadPlan, load_into
 from vjepa2.weights.placement import Placement, choose_placement, dispatch
@@ -182,6 +182,29 @@ class TestSeveral:
         with pytest.raises(ConfigError, match="needs offload_folder= because"):
             self.streamed(tmp_path)
         self.check(self.streamed(tmp_path, offload_folder=tmp_path / "offload"), base)
+
+    def test_one_folder_for_several_loads(self, base: Base, tmp_path: Path) -> None:
+        """What an earlier load left there belongs to other weights, or other modules."""
+        offload = tmp_path / "offload"
+        torch.save(values_of(base), tmp_path / "pytorch_model.bin")
+        first = self.streamed(tmp_path, offload_folder=offload)
+        whole = self.streamed(tmp_path, offload_folder=offload, device_map={"": "disk"})
+        self.check(whole, base)
+        x = torch.randn(2, 4, dtype=torch.float64)
+        stack = whole.get_submodule("encoder")
+        assert torch.equal(stack.layernorm(x), base.double().encoder.layernorm(x))  # type: ignore[operator]
+        other = Base()
+        (tmp_path / "other").mkdir()
+        torch.save(values_of(other), tmp_path / "other" / "pytorch_model.bin")
+        self.check(self.streamed(tmp_path / "other", offload_folder=offload), other)
+        self.check(first, base)
+        assert len(list(offload.iterdir())) == 3
+
+    def test_a_folder_that_cannot_be_made(self, base: Base, tmp_path: Path) -> None:
+        torch.save(values_of(base), tmp_path / "pytorch_model.bin")
+        (tmp_path / "taken").write_text("a file")
+        with pytest.raises(OutputError, match="offload_folder=.*cannot be written"):
+            self.streamed(tmp_path, offload_folder=tmp_path / "taken" / "inside")
 
     def test_fresh_values_cannot_be_streamed(self, base: Base, folder_of: Write) -> None:
         checkpoint = read_checkpoint(FolderSource(folder_of(values_of(base))))

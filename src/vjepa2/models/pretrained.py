@@ -97,7 +97,8 @@ class PretrainedModel(Network):
                 when the weights do not fit one), or module names to devices, "cpu" or "disk".
                 More than one device needs the extra `accelerate`.
             max_memory: most bytes per device, for device_map="auto".
-            offload_folder: where modules on "disk" are kept if the weights are a pickle.
+            offload_folder: where modules on "disk" are kept if the weights are a pickle; every
+                load makes a folder of its own there, which may be deleted after the model.
             attn_implementation: "sdpa" (default) or "eager".
             ignore_mismatched_sizes: make mis-shaped tensors fresh instead of raising.
             fresh_predictor: give an encoder that was exported without its predictor a new one of

@@ -6,14 +6,16 @@ device when the weights fit its free memory, and asks accelerate otherwise.
 """
 
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vjepa2.errors import ConfigError, MissingExtraError, nearest_hint
+from vjepa2.errors import ConfigError, MissingExtraError, OutputError, nearest_hint
 from vjepa2.runtime import resolve_device
 from vjepa2.weights.read import Checkpoint
 
@@ -124,11 +126,13 @@ def dispatch(
         placement: of several devices.
         checkpoint: parts on "disk" are read from its safetensors files at every use.
         stored_names: parameter name to the name in the file.
-        offload_folder: where parts on "disk" are written if the checkpoint is a pickle.
+        offload_folder: where parts on "disk" are written, into a new folder of their own, if the
+            checkpoint is a pickle.
         keep_together: class names whose weights are all brought in before they run.
 
     Raises:
         ConfigError: parts go to "disk", the checkpoint is a pickle, and no folder is given.
+        OutputError: `offload_folder` cannot be written.
         MissingExtraError: accelerate is not installed.
     """
     accelerate = import_accelerate("a device_map over several devices")
@@ -159,13 +163,36 @@ def dispatch(
         for name, dtype_name in streamed.items()
         if streamable
     }
+    devices, own_folder = dict(placement.devices), None
+    if on_disk and not streamable:
+        assert offload_folder is not None
+        own_folder = _new_folder(offload_folder)
+        if "" in devices:  # which accelerate writes nothing for
+            devices = {name: devices[""] for name, _ in network.named_children()}
     accelerate.dispatch_model(
         network,
-        device_map=dict(placement.devices),
-        offload_dir=offload_folder if on_disk and not streamable else None,
+        device_map=devices,
+        offload_dir=own_folder,
         offload_index=index if on_disk and streamable else None,
         preload_module_classes=list(keep_together),
     )
+
+
+def _new_folder(parent: str | os.PathLike[str]) -> str:
+    """A new folder inside `parent`.
+
+    Without one accelerate takes what an earlier load left there for this network's weights.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        return tempfile.mkdtemp(prefix="weights-", dir=parent)
+    except OSError as error:
+        raise OutputError(
+            f"offload_folder={os.fspath(parent)!r} cannot be written: {error.strerror}."
+        ) from error
 
 
 def import_accelerate(needed_for: str) -> Any:
