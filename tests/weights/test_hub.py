@@ -122,6 +122,7 @@ def ask(
         env=environment | more,
     )
     assert done.returncode == 0, done.stderr
+    assert "Retrying" not in done.stderr  # where nobody answers the first time, none waits
     answers: list[str] = json.loads(done.stdout.splitlines()[-1])
     return answers
 

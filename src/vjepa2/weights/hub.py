@@ -82,6 +82,7 @@ class HubSource:
     def __init__(self, repo_id: str, options: HubOptions) -> None:
         self.name = repo_id
         self._options = options
+        self._was_reached = False
 
     def find(self, filename: str) -> Path | None:
         """Local path of the file, downloaded if need be; None when the commit has none.
@@ -97,6 +98,7 @@ class HubSource:
         )
 
         options = self._options
+        self._ask_once(filename)
         try:
             path = hf_hub_download(
                 self.name,
@@ -118,6 +120,33 @@ class HubSource:
             raise CheckpointNotFoundError(self._explain(error, filename)) from error
         self._fix_commit(Path(path))
         return Path(path)
+
+    def _ask_once(self, filename: str) -> None:
+        """Ask for a file that is not here yet: a download would ask for half a minute.
+
+        Raises:
+            CheckpointNotFoundError: there is no network, or nobody answers.
+        """
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+        if self._was_reached or self._closed():
+            return
+        options = self._options
+        path = f"{options.subfolder}/{filename}" if options.subfolder else filename
+        try:
+            cache = None if options.cache_dir is None else Path(options.cache_dir)
+            revision = options.revision
+            if try_to_load_from_cache(self.name, path, cache_dir=cache, revision=revision):
+                return
+            get_hf_file_metadata(
+                hf_hub_url(self.name, path, revision=revision), token=options.token
+            )
+        except (HfHubHTTPError, HFValidationError):
+            pass  # an answer, or no name of a repository: the download says what it means
+        except http_errors() as error:
+            raise CheckpointNotFoundError(self._unreachable(error, filename)) from error
+        self._was_reached = True
 
     def require(self, filename: str) -> Path:
         """As `find`, but a missing file is an error.
@@ -173,12 +202,15 @@ class HubSource:
                     "tag or full commit, or leave revision= out for 'main'."
                 )
             case errors.LocalEntryNotFoundError():
-                return (
-                    f"{_endpoint()} could not be reached, and {filename!r} of {self.name!r} was "
-                    f"not downloaded before ({_first_line(error)}). Check the network or "
-                    "HF_ENDPOINT, or give a local folder."
-                )
+                return self._unreachable(error, filename)
         return f"Downloading {filename!r} of {here} failed: {_first_line(error)}"
+
+    def _unreachable(self, error: Exception, filename: str) -> str:
+        return (
+            f"{_endpoint()} could not be reached, and {filename!r} of {self.name!r} was not "
+            f"downloaded before ({_first_line(error)}). Check the network or HF_ENDPOINT, or give "
+            "a local folder."
+        )
 
     def _fix_commit(self, path: Path) -> None:
         parts = path.parts
