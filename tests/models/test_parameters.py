@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tiny_models import model_names, tiny_config
+import vjepa2
+from tiny_models import TINY, model_names, tiny_config
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.vjepa2 import VJEPA2Model
 
@@ -84,3 +85,30 @@ def test_parameter_counts_of_v_jepa_2_1(name: str) -> None:
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["VJEPA2Model", "VJEPA2ForVideoClassification"])
+def test_parameters_are_in_the_order_of_the_port(name: str) -> None:
+    """Optimizers store their state by the place of a parameter."""
+    import transformers
+
+    sizes = {**TINY, "num_pooler_layers": 2}
+    reference = getattr(transformers, name)(transformers.VJEPA2Config(**sizes))
+    model = getattr(vjepa2, name)(VJEPA2Config(**sizes))
+    wanted = [(name, tuple(value.shape)) for name, value in reference.named_parameters()]
+    assert [(name, tuple(value.shape)) for name, value in model.named_parameters()] == wanted
+    assert list(model.state_dict()) == list(reference.state_dict())
+
+
+def test_the_order_in_the_pooler() -> None:
+    """Without the port, the places that differ from the order of computing."""
+    model = vjepa2.VJEPA2ForVideoClassification(tiny_config())
+    names = [name for name, _ in model.named_parameters() if name.startswith("pooler.")]
+    layers = [".".join(name.split(".")[1:-2]) for name in names if name.endswith("proj.weight")]
+    assert (
+        layers
+        == ["cross_attention_layer.cross_attn"] * 3 + ["self_attention_layers.0.self_attn"] * 4
+    )
+    matrices = [name.split(".")[-2] for name in names if name.endswith("proj.weight")]
+    assert matrices == ["k_proj", "v_proj", "q_proj"] * 2 + ["out_proj"]

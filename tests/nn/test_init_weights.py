@@ -104,3 +104,24 @@ def test_nothing_happens_on_the_meta_device() -> None:
 def test_a_pooler_without_self_attention() -> None:
     model = VJEPA2ForVideoClassification(tiny_config(num_pooler_layers=0, hidden_size=96))
     assert_normal(model.pooler.cross_attention_layer.mlp.fc2.weight, 0.02 / math.sqrt(2))
+
+
+def test_a_seed_keeps_its_weights_in_the_order_of_computing() -> None:
+    """Though parameters stand in another one: the recipe of the shipped model gives a seed."""
+    pooler = VJEPA2ForVideoClassification(tiny_config(num_pooler_layers=2)).pooler
+    init_weights(pooler, std=STD, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    parameters = dict(pooler.named_parameters())
+    names = ["query_tokens"]
+    for layer, attention, matrices in (
+        ("self_attention_layers.0", "self_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
+        ("self_attention_layers.1", "self_attn", ("q_proj", "k_proj", "v_proj", "out_proj")),
+        ("cross_attention_layer", "cross_attn", ("q_proj", "k_proj", "v_proj")),
+    ):
+        names += [f"{layer}.{attention}.{matrix}.weight" for matrix in matrices]
+        names += [f"{layer}.mlp.fc1.weight", f"{layer}.mlp.fc2.weight"]
+    for name in names:
+        got = parameters[name].detach()
+        drawn = torch.empty(got.shape).normal_(0.0, STD, generator=generator)
+        # Up to a positive factor, that of the depth.
+        torch.testing.assert_close(got / got.norm(), drawn / drawn.norm(), msg=name)

@@ -140,15 +140,18 @@ class RotaryAttention(nn.Module):
 
 
 class PoolerSelfAttention(nn.Module):
-    """Self-attention without positions (V-JEPA 2's attentive probe, appendix)."""
+    """Self-attention without positions (V-JEPA 2's attentive probe, appendix).
+
+    The order of the matrices is the port's: optimizers know parameters by their place.
+    """
 
     def __init__(self, dim: int, num_heads: int, *, dropout: float) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.q_proj = nn.Linear(dim, dim)
         self.k_proj = nn.Linear(dim, dim)
         self.v_proj = nn.Linear(dim, dim)
+        self.q_proj = nn.Linear(dim, dim)
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(
@@ -173,9 +176,9 @@ class PoolerCrossAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.q_proj = nn.Linear(dim, dim)
         self.k_proj = nn.Linear(dim, dim)
         self.v_proj = nn.Linear(dim, dim)
+        self.q_proj = nn.Linear(dim, dim)
 
     def forward(
         self,

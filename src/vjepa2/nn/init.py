@@ -16,7 +16,7 @@ The published "truncated" normal cuts at an absolute 2.0, 100 standard deviation
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ from vjepa2.nn.modality import ModalityEmbedding
 from vjepa2.nn.pooler import AttentivePooler, PoolerSelfAttentionLayer
 
 MODALITY_STD = 1e-6
+
+# Children of pooler and pooler attention whose numbers are drawn after those of the others.
+DRAWN_AFTER = {"cross_attention_layer": 1, "k_proj": 1, "v_proj": 2, "out_proj": 3}
 
 
 class MaskTokens(nn.Module):
@@ -46,7 +49,7 @@ def init_weights(
         std: `VJEPA2Config.initializer_range`.
         generator: source of randomness; default: PyTorch's global one.
     """
-    for part in module.modules():
+    for part in _in_drawing_order(module):
         if isinstance(part, nn.Linear | nn.Conv3d):
             _normal(part.weight, std, generator)
             if part.bias is not None:
@@ -71,6 +74,18 @@ def init_weights(
         elif isinstance(part, AttentivePooler):
             depth = max(1, len(part.self_attention_layers))
             part.cross_attention_layer.mlp.fc2.weight.div_(math.sqrt(2 * depth))
+
+
+def _in_drawing_order(module: nn.Module) -> Iterator[nn.Module]:
+    """All modules, in the order in which a signal passes them: queries, keys and values first.
+
+    Parameters of the pooler stand in another order, that of the port. Were numbers drawn in that
+    one, a seed would no longer give the weights that recipes say it gives.
+    """
+    yield module
+    children = module.named_children()
+    for _, child in sorted(children, key=lambda named: DRAWN_AFTER.get(named[0], 0)):
+        yield from _in_drawing_order(child)
 
 
 def _rescale_residual_branches(blocks: Iterable[nn.Module]) -> None:

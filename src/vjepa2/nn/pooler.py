@@ -86,6 +86,10 @@ class AttentivePooler(nn.Module):
         super().__init__()
         self.gradient_checkpointing = False
         self.query_tokens = nn.Parameter(torch.empty(1, num_queries, dim))
+        # Before the layers that come first, as in the port: optimizers know parameters by place.
+        self.cross_attention_layer = PoolerCrossAttentionLayer(
+            dim, num_heads, activation=activation, layer_norm_eps=layer_norm_eps, dropout=dropout
+        )
         self.self_attention_layers = nn.ModuleList(
             PoolerSelfAttentionLayer(
                 dim,
@@ -95,9 +99,6 @@ class AttentivePooler(nn.Module):
                 dropout=dropout,
             )
             for _ in range(num_layers)
-        )
-        self.cross_attention_layer = PoolerCrossAttentionLayer(
-            dim, num_heads, activation=activation, layer_norm_eps=layer_norm_eps, dropout=dropout
         )
 
     def forward(
