@@ -1,11 +1,13 @@
 """Published models by name: which files are fetched, what is refused before any download."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from original_files import encoder, predictor
 from released_files import write_released
 from vjepa2.errors import (
     CheckpointFormatError,
@@ -17,8 +19,10 @@ from vjepa2.features.loading import load
 from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.models.auto import AutoConfig, AutoModel, AutoVideoProcessor
 from vjepa2.models.classification import VJEPA2ForVideoClassification
+from vjepa2.models.preset_files import published_probe
 from vjepa2.models.probe import VJEPA2AttentiveProbe
 from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.models.weights_file import FileChoice
 
 SMALLEST = "vjepa2.1-vitb-384"
 
@@ -103,6 +107,68 @@ def test_another_file_under_the_name_is_refused(cache: Path) -> None:
         VJEPA2Model.from_pretrained("vjepa2-vitl")
     with pytest.raises(CheckpointNotFoundError):
         VJEPA2ActionModel.from_pretrained("vjepa2-ac-vitg")
+
+
+def test_a_wrong_file_of_the_cache_says_what_to_delete(cache: Path) -> None:
+    """It was recorded as what was first downloaded: "download it again" alone would not help."""
+    cache.mkdir(parents=True)
+    torch.save({"epoch": 3}, cache / "vitl.pt")
+    for _ in range(2):
+        with pytest.raises(CheckpointFormatError) as caught:
+            VJEPA2Model.from_pretrained("vjepa2-vitl")
+        assert f"delete {cache / 'vitl.pt'} and vitl.pt.record.json" in str(caught.value)
+    with pytest.raises(CheckpointFormatError) as caught:
+        VJEPA2Model.from_pretrained(cache / "vitl.pt")
+    assert "delete" not in str(caught.value)
+
+    with zipfile.ZipFile(cache / "vith.pt", "w") as archive:
+        archive.writestr("vith/readme.txt", "not here")
+    with pytest.raises(CheckpointFormatError, match=r"a zip of other things \(vith/readme\.txt\)"):
+        VJEPA2Model.from_pretrained("vjepa2-vith")
+    assert not (cache / "vith.pt.record.json").exists()
+
+
+class TestProbeByItsName:
+    def test_with_an_encoder_file(self, cache: Path, tmp_path: Path) -> None:
+        write_released(cache, "evals/ssv2-vitl-16x2x3.pt")
+        made = encoder(0, width=1024, depth=1, second=False).meta
+        predicts = predictor(1, width=24, into=1024, depth=1, kind="masked").meta
+        torch.save({"encoder": made, "predictor": predicts}, tmp_path / "own.pt")
+        model = VJEPA2ForVideoClassification.from_pretrained(
+            tmp_path / "own.pt",
+            probe="vjepa2-vitl-ssv2",
+            num_hidden_layers=1,
+            pred_num_attention_heads=2,
+        )
+        assert (model.config.num_labels, model.config.frames_per_clip) == (174, 16)
+        report = model.load_report
+        assert report is not None and not report.fresh
+        assert report.files == (tmp_path / "own.pt", cache / "evals" / "ssv2-vitl-16x2x3.pt")
+
+    def test_brings_what_its_shapes_do_not_tell(self, cache: Path) -> None:
+        path = write_released(cache, "evals/diving48-vitl-256.pt")
+        choice, told = published_probe(FileChoice(probe="vjepa2-vitl-diving48", head=0))
+        assert choice == FileChoice(probe=path, head=0)
+        assert told == {
+            "frames_per_clip": 32,
+            "num_pooler_attention_heads": 16,
+            "pooler_layer_norm_eps": 1e-5,
+            "pooler_levels": [17, 19, 21, 23],
+        }
+        assert published_probe(choice) == (choice, {})
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("vjepa2-vitl", "is an encoder with its predictor, not a probe"),
+            ("vjepa2-vitl-ek100", "several heads"),
+            ("vjepa2-vitl-ssv3", "vjepa2-vitl-ssv2"),
+        ],
+    )
+    def test_of_another_kind(self, tmp_path: Path, name: str, words: str) -> None:
+        torch.save({"encoder": {}}, tmp_path / "own.pt")
+        with pytest.raises(ConfigError, match=words):
+            VJEPA2ForVideoClassification.from_pretrained(tmp_path / "own.pt", probe=name)
 
 
 def test_features_of_a_published_model_take_its_frame_size(cache: Path) -> None:

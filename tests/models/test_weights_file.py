@@ -402,7 +402,7 @@ class TestMistakes:
             ({"from_key": ["encoder"]}, "from_key must be the name of a sub-dictionary"),
             ({"probe": 3}, "probe must be a path"),
             ({"probe": "x" * 300}, "probe cannot be a path"),
-            ({"probe": "~no such user/x.pt"}, "probe '~no such user/x.pt' begins with a user"),
+            ({"probe": "~no such user/x.pt"}, "'~no such user/x.pt' begins with a user"),
             ({"probe": "x.pt", "head": True}, r"head must be an integer, got True \(bool\)"),
             ({"probe": "x.pt", "head": "0"}, "head must be an integer"),
             ({"config": 3}, "config must be a path"),

@@ -5,17 +5,27 @@
 A folder or file of the same name in the current directory goes first, as it does for repositories.
 """
 
+import contextlib
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from vjepa2.errors import ConfigError
+from vjepa2.errors import CheckpointFormatError, ConfigError, UnsafeCheckpointError
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.presets import PRESETS, Preset, find_preset, get_preset
 from vjepa2.models.weights_file import FileChoice
 from vjepa2.weights.download import fetch
+from vjepa2.weights.file_record import record_path
 from vjepa2.weights.hub import expanded
+
+# What a published probe was trained with and its shapes do not tell.
+_OF_PROBE = (
+    "frames_per_clip",
+    "num_pooler_attention_heads",
+    "pooler_layer_norm_eps",
+    "pooler_levels",
+)
 
 
 class Request(NamedTuple):
@@ -87,6 +97,51 @@ def requested(
     )
 
 
+def published_probe(
+    choice: FileChoice,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> tuple[FileChoice, dict[str, Any]]:
+    """The file of a probe that was chosen by its published name, and what its shapes do not tell.
+
+    Args:
+        choice: its `probe` may also be a path, which stays.
+        cache_dir, local_files_only: see `fetch`.
+
+    Raises:
+        ConfigError: the name is not that of a probe with one head.
+        CheckpointNotFoundError, CheckpointChangedError, OutputError: see `fetch`.
+    """
+    preset = None if choice.probe is None else named_preset(choice.probe)
+    if preset is None:
+        return choice, {}
+    if preset.kind != "probe":
+        raise ConfigError(f"probe={preset.name!r} is an encoder with its predictor, not a probe.")
+    _refuse_several_heads(preset)
+    path = fetch(preset.file, cache_dir=cache_dir, local_files_only=local_files_only)
+    told = {name: preset.config[name] for name in _OF_PROBE if name in preset.config}
+    return choice._replace(probe=path), told
+
+
+@contextlib.contextmanager
+def cached_files_named(paths: Sequence[Path]) -> Iterator[None]:
+    """Errors inside about one of these files of the cache say how to get it anew.
+
+    Once recorded, a wrong file is used again and again: "download it again" would not help.
+    """
+    try:
+        yield
+    except (CheckpointFormatError, UnsafeCheckpointError) as error:
+        named = [path for path in paths if str(path) in str(error)]
+        if not named:
+            raise
+        raise type(error)(
+            f"{error} This is the published file as it lies in the cache: delete {named[0]} and "
+            f"{record_path(named[0]).name} beside it, and the next call downloads it again."
+        ) from error
+
+
 def _from(preset: Preset, choice: FileChoice) -> FileChoice:
     return choice._replace(from_key=choice.from_key or preset.key)
 
@@ -110,9 +165,13 @@ def _check_class(preset: Preset, parts: Container[str], choice: FileChoice) -> N
                 f"{preset.name!r} has a probe already; leave probe= out, or name the encoder: "
                 f"{preset.probe_of!r}."
             )
-        if "head_sizes" in preset.config:
-            raise ConfigError(
-                f"{preset.name!r} has several heads ({', '.join(preset.config['head_sizes'])}), a "
-                f"classifier has one. Load VJEPA2AttentiveProbe.from_pretrained({preset.name!r}) "
-                f"and its encoder {preset.probe_of!r}."
-            )
+        _refuse_several_heads(preset)
+
+
+def _refuse_several_heads(preset: Preset) -> None:
+    if "head_sizes" in preset.config:
+        raise ConfigError(
+            f"{preset.name!r} has several heads ({', '.join(preset.config['head_sizes'])}), a "
+            f"classifier has one. Load VJEPA2AttentiveProbe.from_pretrained({preset.name!r}) "
+            f"and its encoder {preset.probe_of!r}."
+        )

@@ -21,7 +21,12 @@ from vjepa2.files import atomic_folder
 from vjepa2.models.config_file import CONFIG_NAME
 from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
 from vjepa2.models.network import Network
-from vjepa2.models.preset_files import named_preset, requested
+from vjepa2.models.preset_files import (
+    cached_files_named,
+    named_preset,
+    published_probe,
+    requested,
+)
 from vjepa2.models.weights_file import (
     FileChoice,
     Opened,
@@ -114,7 +119,8 @@ class PretrainedModel(Network):
             variant: infix of the weights file, such as "fp16".
             from_key: sub-dictionary of an original file to take the encoder from; None for the
                 first there of "target_encoder", "ema_encoder", "encoder".
-            probe: original probe file whose pooler and classifier to use (classifiers only).
+            probe: original probe file whose pooler and classifier to use, or the name of a
+                published one (classifiers only).
             head: which of several probes in one file, counted from 0.
             config_overrides: fields of the configuration with another value (num_labels=5).
 
@@ -145,6 +151,7 @@ class PretrainedModel(Network):
         choice = FileChoice(from_key, probe, head)
         check_choice_of_parts(choice, parts=cls._parts, owner=cls.__name__)
         path, own_config = weights_path(name_or_path), config
+        cached: list[Path] = []
         if path is None and (preset := named_preset(name_or_path)):
             refuse_folder_options(revision=revision)
             path, published, choice = requested(
@@ -155,10 +162,21 @@ class PretrainedModel(Network):
                 local_files_only=local_files_only,
             )
             own_config = published if config is None else config
-        with collector_paused():
+            cached += [
+                path,
+                *([Path(choice.probe)] if preset.kind == "probe" and choice.probe else []),
+            ]
+        by_path, overrides = choice.probe, config_overrides
+        choice, of_probe = published_probe(
+            choice, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        if choice.probe is not None and choice.probe != by_path:
+            cached.append(Path(choice.probe))
+            overrides = config_overrides if config is not None else {**of_probe, **config_overrides}
+        with collector_paused(), cached_files_named(cached):
             if path is None:
                 opened = cls._open_folder(
-                    name_or_path, hub, config, config_overrides, choice=choice, variant=variant
+                    name_or_path, hub, config, overrides, choice=choice, variant=variant
                 )
             else:
                 refuse_folder_options(revision=revision, subfolder=subfolder, variant=variant)
@@ -169,7 +187,7 @@ class PretrainedModel(Network):
                     config=None
                     if own_config is None
                     else _read_config(cls.config_class, own_config),
-                    overrides=config_overrides,
+                    overrides=overrides,
                     choice=choice,
                 )
             own, checkpoint, assumed = opened
