@@ -28,7 +28,7 @@ def embed(
         typer.Option("--format", help="Of files in a folder: safetensors, npy or parquet."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Take nothing over from an earlier run.")
+        bool, typer.Option("--overwrite", help="Take nothing over, and replace what is there.")
     ] = False,
     quiet: Quiet = False,
     device: Device = None,
