@@ -217,6 +217,12 @@ class TestLabels:
         config.id2label = {0: "a", 1: "b"}
         assert config.label2id == {"a": 0, "b": 1}
 
+    def test_equal_names_are_told(self) -> None:
+        """The inverse can hold only one of them; the port loads such a file without a word."""
+        with pytest.warns(UserWarning, match=r"name 'up' to the classes \[0, 2\]; .* keeps one"):
+            config = VJEPA2Config(id2label={0: "up", 1: "down", 2: "up"})
+        assert config.num_labels == 3 and config.label2id == {"up": 2, "down": 1}
+
     def test_number_wins_over_names_with_a_warning(self) -> None:
         with pytest.warns(UserWarning, match="num_labels=3 disagrees with the 2 names"):
             config = VJEPA2Config(num_labels=3, id2label={0: "a", 1: "b"})
@@ -323,6 +329,30 @@ class TestFiles:
     def test_json_but_no_object(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("[1]")
         with pytest.raises(CheckpointFormatError, match="must hold one JSON object, got list"):
+            VJEPA2Config.from_pretrained(tmp_path)
+
+    @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (5, r"must be text, got 5 \(int\)"),
+            ([], r"must be text, got \[\] \(list\)"),
+            ("spda", "'spda' does not exist. Did you mean 'sdpa'"),
+        ],
+    )
+    def test_attention_named_in_a_file(
+        self, tmp_path: Path, key: str, value: Any, message: str
+    ) -> None:
+        (tmp_path / "config.json").write_text(json.dumps({key: value}))
+        with pytest.raises(ConfigError, match=f"config.json: attn_implementation {message}"):
+            VJEPA2Config.from_pretrained(tmp_path)
+        (tmp_path / "config.json").write_text(json.dumps({key: "eager"}))
+        assert VJEPA2Config.from_pretrained(tmp_path).attn_implementation == "eager"
+
+    @pytest.mark.parametrize("key", ["validate", "to_dict", "_assign", "__class__"])
+    def test_keys_that_would_replace_a_method(self, tmp_path: Path, key: str) -> None:
+        (tmp_path / "config.json").write_text(json.dumps({key: 5}))
+        with pytest.raises(ConfigError, match=f"cannot hold the key '{key}'.*Remove the key"):
             VJEPA2Config.from_pretrained(tmp_path)
 
     def test_wrong_value_in_a_file_names_the_file(self, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ annotations of the class; this module knows how to check them and which numbers 
 import difflib
 import types
 import typing
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -202,7 +204,21 @@ def _labels_by_id(labels: Mapping[Any, Any]) -> dict[int, str]:
     for index, label in by_id.items():
         if not isinstance(label, str):
             raise ConfigError(f"id2label[{index}] must be a string, got {_shown(label)}.")
+    if len(set(by_id.values())) < len(by_id):
+        _warn_of_equal_names(by_id)
     return dict(sorted(by_id.items()))
+
+
+def _warn_of_equal_names(by_id: Mapping[int, str]) -> None:
+    """A warning only: scores and losses go by id, and other libraries load such files too."""
+    counts = Counter(by_id.values())
+    label = next(label for label, count in counts.items() if count > 1)
+    ids = [index for index in sorted(by_id) if by_id[index] == label]
+    warnings.warn(
+        f"id2label gives the name {_shown(label)} to the classes {_shown(ids)}; they cannot be "
+        "told apart by name, and label2id keeps one of them. Give every class its own name.",
+        stacklevel=7,
+    )
 
 
 def _ids_by_label(ids: Mapping[Any, Any]) -> dict[str, int]:

@@ -202,7 +202,7 @@ class VJEPA2Config(_Fields):
             given["id2label"] = default_labels(2)
         for name, default in FIELDS.items():
             setattr(self, name, given.pop(name, default))
-        for name in [name for name in ALIASES if name in given]:
+        for name in [name for name in (*ALIASES, "_attn_implementation") if name in given]:
             setattr(self, name, given.pop(name))
         self.__dict__.update(given)
         if num_labels is not None:
@@ -375,6 +375,11 @@ class VJEPA2Config(_Fields):
         check_kind("values", values, Mapping, words="a dictionary, the content of a config.json")
         for name in values:
             check_kind("A key of a configuration", name, str, words="text")
+            if callable(getattr(cls, name, None)):
+                raise ConfigError(
+                    f"A configuration cannot hold the key {name!r}: {cls.__name__} has a method of "
+                    "that name. Remove the key."
+                )
         kind = values.get("model_type", cls.model_type)
         check_kind("model_type", kind, str, words="text")
         if kind not in MODEL_TYPES:
