@@ -306,6 +306,18 @@ def first_generation(sample: Sample, rng: random.Random) -> Outcome:
     return refused(FORMAT, "looks like V-JEPA 1.*no rotary positions")
 
 
+@mutation(("v2",), seeds=2)
+def first_generation_with_one_table(sample: Sample, rng: random.Random) -> Outcome:
+    predicts = sample.content["predictor"]
+    del predicts["module.backbone.mask_tokens.2"]
+    if rng.random() < 0.5:
+        for tensors in sample.both():
+            tensors["module.backbone.pos_embed"] = torch.ones(1, 8, 24)
+    else:
+        predicts["module.backbone.predictor_pos_embed"] = torch.ones(1, 8, 16)
+    return refused(FORMAT, "looks like V-JEPA 1.*no rotary positions")
+
+
 # -- shapes ---------------------------------------------------------------------------------------
 
 

@@ -227,7 +227,7 @@ def _refuse_first_generation(file: WeightsFile, checkpoint: Checkpoint, *, confi
     origin = checkpoint.origin or Origin()
     tables = [name for name in origin.dropped if name.endswith("pos_embed")]
     tokens = checkpoint.tensors.get("predictor.embeddings.mask_tokens")
-    if confirmed or len(tables) < 2 or tokens is None or len(tokens) != _VJEPA1_MASK_TOKENS:
+    if confirmed or not tables or tokens is None or len(tokens) != _VJEPA1_MASK_TOKENS:
         return
     raise CheckpointFormatError(
         f"{file.path} looks like V-JEPA 1: fixed tables of positions ({', '.join(tables)}) and "
