@@ -218,6 +218,9 @@ class TestDamaged:
         torch.save({"encoder": {"w": torch.zeros(1)}, "epoch": 3}, path)
         with pytest.raises(CheckpointFormatError, match="original V-JEPA training checkpoint"):
             read_tensors(path)
+        torch.save({"ema_encoder": {"w": torch.zeros(1)}}, path)
+        with pytest.raises(CheckpointFormatError, match="original V-JEPA training checkpoint"):
+            read_tensors(path)
         torch.save({3: torch.zeros(1)}, path)
         with pytest.raises(CheckpointFormatError, match="must map names to tensors"):
             read_tensors(path)

@@ -126,7 +126,7 @@ def infer_geometry(
         raise reader.foreign("no patch embedding of video")
     found.values["model_type"] = family = _family(shapes)
     if _PATCHES in shapes:
-        _encoder(reader, found, family)
+        _encoder(reader, found)
     if has_predictor:
         _predictor(reader, found, family)
     if found.probe:
@@ -185,7 +185,7 @@ def _family(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "vjepa2_1" if any(mark in name for name in shapes for mark in marks) else "vjepa2"
 
 
-def _encoder(reader: _Shapes, found: Geometry, family: str) -> None:
+def _encoder(reader: _Shapes, found: Geometry) -> None:
     width, channels, tubelet, patch, _ = reader.of(_PATCHES, rank=5)
     hidden = reader.of("encoder.layer.0.mlp.fc1.weight", rank=2)[0]
     depth = reader.depth("encoder.layer")

@@ -24,10 +24,7 @@ from vjepa2.errors import CheckpointFormatError, ConfigError
 from vjepa2.weights.foreign import foreign_cause
 from vjepa2.weights.load import HEADS
 from vjepa2.weights.meta_format import PARTS, Part, Renamed, part_of, to_ours, without_wrappers
-from vjepa2.weights.read import Checkpoint, Origin, read_content, read_tensors
-
-ENCODER_KEYS = ("target_encoder", "ema_encoder", "encoder")
-"""Sub-dictionaries that hold an encoder, the preferred one first."""
+from vjepa2.weights.read import ENCODER_KEYS, Checkpoint, Origin, read_content, read_tensors
 
 Layout = Literal["nested", "meta", "ours"]
 _OURS = re.compile(r"(vjepa2\.)?(encoder|predictor)\.(layer\.|embeddings\.|layernorm)")

@@ -51,7 +51,9 @@ _READER_ERRORS = (
     struct.error,
     zipfile.BadZipFile,
 )
-_ORIGINAL_KEYS = {"encoder", "predictor", "target_encoder", "classifiers", "opt", "epoch"}
+ENCODER_KEYS = ("target_encoder", "ema_encoder", "encoder")
+"""Sub-dictionaries of original files that hold an encoder, the preferred one first."""
+_ORIGINAL_KEYS = {*ENCODER_KEYS, "predictor", "classifiers", "opt", "epoch"}
 
 
 @dataclass(frozen=True)
