@@ -108,6 +108,7 @@ def test_good_ids() -> None:
     assert [mask.dtype for mask in got_two] == [torch.int64] * 2
     assert torch.equal(got_two[1], ids)
     check_ids("mask", [ids + 1000], batch=2, num_tokens=None)
+    check_ids("mask", [ids[:0]], batch=0, num_tokens=32)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,15 @@ def test_only_dictionaries_make_a_configuration() -> None:
     )
 
 
+def test_only_dictionaries_replace_fields() -> None:
+    assert_named(
+        VJEPA2Config().replaced,
+        allowed=lambda value: isinstance(value, dict) and not value,
+        error=ConfigError,
+    )
+    assert VJEPA2Config().replaced({"crop_size": 384}).crop_size == 384
+
+
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownOption, match=r"no option 'hiden_size'\. Did you mean 'hidden_size'"):
         VJEPA2Config(hiden_size=64)

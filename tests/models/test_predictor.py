@@ -250,7 +250,21 @@ def test_what_the_predictor_is_told_about_its_tokens() -> None:
         predictor(encoded(), None, None, grid=(2, 4, 4))
     with pytest.raises(ConfigError, match="modality 'picture' does not exist"):
         predictor(encoded(), None, None, modality="picture")
-    with pytest.raises(MaskError, match="target_ids must be a tensor of ids"):
+    with pytest.raises(MaskError, match="target_ids must hold int64 token ids, got list"):
         predictor.predict(encoded(), torch.zeros(2, N).long(), [1], grid=GRID, mask_index=1)
     with pytest.raises(ShapeError, match="a grid of 32x0x0 = 0. Pass grid="):
         make_predictor(crop_size=4)(encoded(), None, None)
+
+
+@pytest.mark.parametrize("name", ["context", "context_ids", "target_ids", "grid", "mask_index"])
+def test_other_things_in_place_of_an_argument_of_predict(name: str) -> None:
+    predictor, ids = make_predictor(), random_ids(N, 5)
+    given = {"context": encoded(5), "context_ids": ids, "target_ids": ids, "grid": GRID}
+    given["mask_index"] = 0
+    assert_named(
+        lambda value: predictor.predict(**{**given, name: value}),
+        allowed=lambda value: name == "mask_index" and isinstance(value, int),
+    )
+    predictor.predict(**given)
+    with pytest.raises(MaskError, match="context_ids name 5 tokens, context holds 6"):
+        predictor.predict(**{**given, "context": encoded(6)})

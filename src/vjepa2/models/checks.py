@@ -15,6 +15,7 @@ from vjepa2.errors import (
     ShapeError,
     VJEPAError,
     check_kind,
+    described,
 )
 
 IGNORED_LABEL = -100
@@ -146,31 +147,14 @@ def check_ids(
         MaskError: what is wrong, and what was expected.
     """
     if isinstance(masks, Tensor) or not isinstance(masks, Sequence) or not masks:
-        got = f"tensor {list(masks.shape)}" if isinstance(masks, Tensor) else repr(masks)[:60]
+        got = f"tensor {list(masks.shape)}" if isinstance(masks, Tensor) else described(masks)
         raise MaskError(
             f"{name} must be a list of id tensors [B, n], one per mask, got {got}. "
             "For one mask write [ids]."
         )
     for mask in masks:
-        if not isinstance(mask, Tensor) or mask.dtype not in (torch.int64, torch.int32):
-            got = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
-            raise MaskError(
-                f"{name} must hold int64 token ids, got {got}. Turn a boolean mask into ids with "
-                "mask.nonzero() per sample."
-            )
-        if mask.layout is not torch.strided:
-            raise MaskError(
-                f"{name} must hold dense tensors, got one stored as {mask.layout}. Use "
-                "ids.to_dense()."
-            )
-        if of is not None:
-            check_device(name, mask, of, error=MaskError)
-        if mask.ndim != 2 or mask.shape[0] != batch or mask.shape[1] < 1:
-            raise MaskError(
-                f"{name} must hold tensors [B={batch}, n >= 1], got {list(mask.shape)}. One row of "
-                "ids per clip; repeat a shared row with ids.expand(B, -1)."
-            )
-        if may_read_values(mask):
+        check_id_tensor(name, mask, batch=batch, of=of)
+        if may_read_values(mask) and mask.numel():
             low, high = int(mask.min()), int(mask.max())
             limit = num_tokens if num_tokens is not None else high + 1
             if low < 0 or high >= limit:
@@ -180,6 +164,31 @@ def check_ids(
                     "(id = (t * h + row) * w + column on the token grid)."
                 )
     return [mask.long() for mask in masks]
+
+
+def check_id_tensor(name: str, ids: Any, *, batch: int, of: Tensor | None = None) -> None:
+    """Refuse anything but one tensor of integer ids [B, n]; looks at no value.
+
+    Raises:
+        MaskError: what is wrong, and what was expected.
+    """
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        got = str(ids.dtype) if isinstance(ids, Tensor) else type(ids).__name__
+        raise MaskError(
+            f"{name} must hold int64 token ids, got {got}. Turn a boolean mask into ids with "
+            "mask.nonzero() per sample."
+        )
+    if ids.layout is not torch.strided:
+        raise MaskError(
+            f"{name} must hold dense tensors, got one stored as {ids.layout}. Use ids.to_dense()."
+        )
+    if of is not None:
+        check_device(name, ids, of, error=MaskError)
+    if ids.ndim != 2 or ids.shape[0] != batch or ids.shape[1] < 1:
+        raise MaskError(
+            f"{name} must hold tensors [B={batch}, n >= 1], got {list(ids.shape)}. One row of "
+            "ids per clip; repeat a shared row with ids.expand(B, -1)."
+        )
 
 
 def check_mask_pairs(context: list[Tensor] | None, target: list[Tensor] | None) -> int:

@@ -398,6 +398,7 @@ class VJEPA2Config(_Fields):
             UnknownOptionError: a name is not a field.
             ConfigError: a value is wrong.
         """
+        check_kind("overrides", overrides, Mapping, words="a dictionary of fields")
         check_option_names(type(self).__name__, overrides, {*FIELDS, *ALIASES})
         config = copy.deepcopy(self)
         # Names of classes go last: they tell more than their number.

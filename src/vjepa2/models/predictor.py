@@ -18,7 +18,7 @@ from vjepa2.errors import (
     check_kind,
     described,
 )
-from vjepa2.models.checks import check_ids, check_mask_pairs, check_switch
+from vjepa2.models.checks import check_id_tensor, check_ids, check_mask_pairs, check_switch
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of, make_blocks, positions_of
 from vjepa2.models.outputs import HiddenLevels, PredictorOutput, levels_to_keep
@@ -38,6 +38,12 @@ def _check_tokens(name: str, tokens: Any) -> None:
     if tokens.ndim != 3:
         hint = " Add the batch axis: x[None]." if tokens.ndim == 2 else ""
         raise ShapeError(f"{name} must be [B, N, D] (3 axes), got {list(tokens.shape)}.{hint}")
+
+
+def _check_grid(grid: Any) -> None:
+    check_kind(
+        "grid", grid, TokenGrid, words="a TokenGrid, model.encoder.grid(...)", error=InputError
+    )
 
 
 def tokens_at(tokens: Tensor, masks: list[Tensor] | None, *, num_masks: int) -> Tensor:
@@ -164,9 +170,7 @@ class VJEPA2Predictor(nn.Module):
         if grid is None:
             side = self.config.crop_size // self.config.patch_size
             grid = TokenGrid(num_tokens // max(1, side**2), side, side)
-        check_kind(
-            "grid", grid, TokenGrid, words="a TokenGrid, model.encoder.grid(...)", error=InputError
-        )
+        _check_grid(grid)
         if grid.num_tokens != num_tokens:
             raise ShapeError(
                 f"Got {num_tokens} tokens for a grid of {grid.t}x{grid.h}x{grid.w} = "
@@ -233,7 +237,8 @@ class VJEPA2Predictor(nn.Module):
         Raises:
             ShapeError: the tokens are not [B, K, D], or not as wide as the predictor reads.
             DtypeError: the tokens are not floating point.
-            MaskError: the ids are no tensors, or `mask_index` is no whole number.
+            MaskError: the ids are not [B, n] integers, one per context token (values are not
+                looked at), or `mask_index` is no whole number.
             InputError: a level in `output_hidden_states` does not exist, or an argument is of
                 another type.
             ConfigError: there is no such modality.
@@ -241,8 +246,13 @@ class VJEPA2Predictor(nn.Module):
         check_switch("output_attentions", output_attentions)
         check_choice("modality", modality, get_args(Modality))
         _check_tokens("context", context)
-        for name, given in (("context_ids", context_ids), ("target_ids", target_ids)):
-            check_kind(name, given, Tensor, words="a tensor of ids [B, n]", error=MaskError)
+        _check_grid(grid)
+        for name, ids in (("context_ids", context_ids), ("target_ids", target_ids)):
+            check_id_tensor(name, ids, batch=context.shape[0], of=context)
+        if context_ids.shape[1] != context.shape[1]:
+            raise MaskError(
+                f"context_ids name {context_ids.shape[1]} tokens, context holds {context.shape[1]}."
+            )
         if context.shape[-1] != self.input_size:
             raise ShapeError(
                 f"Got tokens of width {context.shape[-1]}; this predictor reads {self.input_size}"
