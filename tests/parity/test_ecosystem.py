@@ -164,7 +164,7 @@ def test_accelerate(precision: str) -> None:
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = accelerate.Accelerator(cpu=True, mixed_precision=precision)
     model = make_model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     loader = torch.utils.data.DataLoader(Clips(), batch_size=2)
     prepared, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     losses = []
