@@ -18,7 +18,7 @@ def compare(
     settings: Settings = None,
     json: Json = False,
 ) -> None:
-    """Say which tensors of two checkpoints differ, and how much their features do.
+    """Say how two checkpoints differ.
 
     Exit code 0 also when they differ; --json has "same".
 

@@ -24,7 +24,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option(help="Replace a checkpoint there.")] = False,
     json: Json = False,
 ) -> None:
-    """Write a checkpoint in another layout: Hugging Face's, Meta's or this package's.
+    """Write a checkpoint in another layout.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ def inspect(
     ] = True,
     json: Json = False,
 ) -> None:
-    """Say what a checkpoint is: family, size, parts, geometry, and what disagrees.
+    """Say what a checkpoint is and whether it loads.
 
     \b
     Examples:

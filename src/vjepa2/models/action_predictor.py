@@ -202,7 +202,7 @@ class VJEPA2ActionPredictor(nn.Module):
             implementation=attention_of(self.config),
             recompute=self.gradient_checkpointing and self.training,
             keep_levels=levels,
-            keep_weights=output_attentions,
+            keep_weights=bool(output_attentions),
             causal_steps=grid.t,
         )
         patches = stack.tokens.unflatten(1, (grid.t, -1))[:, :, num_conditions:].flatten(1, 2)

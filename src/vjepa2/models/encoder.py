@@ -229,7 +229,7 @@ class VJEPA2Encoder(nn.Module):
             implementation=attention_of(self.config),
             recompute=self.gradient_checkpointing and self.training,
             keep_levels={*hidden, *(block + 1 for block in output_levels)},
-            keep_weights=output_attentions,
+            keep_weights=bool(output_attentions),
         )
         states = [level if i in hidden else None for i, level in enumerate(stack.levels)]
         normed = [

@@ -282,7 +282,7 @@ class VJEPA2Predictor(nn.Module):
             implementation=attention_of(self.config),
             recompute=self.gradient_checkpointing and self.training,
             keep_levels=levels,
-            keep_weights=output_attentions,
+            keep_weights=bool(output_attentions),
         )
         targets = self.layernorm(stack.tokens[:, num_context:])
         at_context = None

@@ -58,7 +58,7 @@ class ConversionReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        origin = f" (encoder from {self.read_from})" if self.read_from else ""
+        origin = f" ({self.read_from})" if self.read_from else ""
         counts = f"{self.num_tensors} tensors, {self.num_parameters:,} parameters"
         lines = [
             f"{self.source}{origin} -> {self.target}, layout {self.layout}",
