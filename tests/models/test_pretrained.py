@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tiny_models import tiny_config
 from vjepa2.errors import (
     CheckpointFormatError,
     CheckpointMismatchError,
@@ -21,6 +23,7 @@ from vjepa2.errors import (
     ConfigError,
     OutputError,
     UnknownOptionError,
+    VJEPAError,
 )
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.configuration import VJEPA2Config
@@ -454,3 +457,60 @@ class TestAccelerator:
         )
         found = logits(model, PIXELS.to(model.device)).cpu()
         torch.testing.assert_close(found, logits(classifier), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("config", 3),
+        ("dtype", np.zeros(3)),
+        ("generator", 3),
+        ("offload_folder", 3),
+        ("ignore_mismatched_sizes", "no"),
+        ("output_loading_info", "no"),
+        ("device_map", {1: 2}),
+        ("max_memory", 5),
+        ("revision", 3),
+        ("cache_dir", 3),
+        ("token", 5),
+        ("subfolder", None),
+        ("local_files_only", "no"),
+        ("variant", 3),
+        ("from_key", 3),
+        ("head", True),
+        ("fresh_predictor", "no"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named_errors(
+    option: str, value: object, tmp_path: Path
+) -> None:
+    VJEPA2Model(tiny_config()).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError):
+        VJEPA2Model.from_pretrained(tmp_path, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, folder: model.save_pretrained(folder, max_shard_size=None),
+        lambda model, folder: model.save_pretrained(folder, max_shard_size=1.5),
+        lambda model, folder: model.save_pretrained(folder, variant=3),
+        lambda model, folder: model.save_pretrained(3),
+        lambda model, _: model.push_to_hub(None),
+        lambda model, _: model.gradient_checkpointing_enable(3),
+        lambda model, _: model.init_missing(5),
+        lambda model, _: model.init_missing("x"),
+        lambda *_: VJEPA2Model.from_pretrained(None),
+        lambda *_: VJEPA2Model.from_pretrained(b"x"),
+        lambda _, folder: VJEPA2Model.from_pretrained(
+            folder, device_map="auto", max_memory={"cpu": "much"}
+        ),
+    ],
+)
+def test_methods_refuse_wrong_types_by_name(
+    call: Callable[[VJEPA2Model, Path], object], tmp_path: Path
+) -> None:
+    model = VJEPA2Model(tiny_config())
+    model.save_pretrained(tmp_path)
+    with pytest.raises(VJEPAError):
+        call(model, tmp_path)

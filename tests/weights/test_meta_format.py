@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from original_files import FAMILIES, HEADS, Tensors, encoder, predictor, probe, v2, wrapped
 
+from original_files import FAMILIES, HEADS, Tensors, encoder, predictor, probe, v2, wrapped
 from vjepa2.errors import CheckpointFormatError
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.models.vjepa2 import VJEPA2Model

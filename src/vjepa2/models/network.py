@@ -7,13 +7,14 @@ activations, gradients at the input).
 
 import copy
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from vjepa2.errors import ConfigError, check_choice, check_kind, check_option_names
+from vjepa2.errors import ConfigError, check_choice, check_kind, check_option_names, described
 from vjepa2.models.configuration import ATTENTION_IMPLEMENTATIONS, VJEPA2Config
 from vjepa2.nn.init import init_weights
 from vjepa2.runtime import resolve_dtype
@@ -118,6 +119,12 @@ class Network(nn.Module):
             ConfigError: another value.
             UnknownOptionError: another option.
         """
+        check_kind(
+            "activation_checkpointing_kwargs",
+            activation_checkpointing_kwargs,
+            (Mapping, NoneType),
+            words="a dictionary, or None",
+        )
         options = dict(activation_checkpointing_kwargs or {})
         check_option_names("activation checkpointing", options, ["use_reentrant"])
         if options.get("use_reentrant") or every_n_layers != 1 or offload:
@@ -223,8 +230,17 @@ class Network(nn.Module):
         Works on the largest submodules all of whose parameters are in `names`, and on the direct
         owner of those that remain; other parameters of such an owner are touched too, so this
         runs before stored tensors are put in place.
+
+        Raises:
+            ConfigError: a name is no parameter's.
         """
-        wanted = set(names)
+        check_kind("names", names, Iterable, words="names of parameters")
+        wanted = {names} if isinstance(names, str) else set(names)
+        if strangers := sorted(wanted - {name for name, _ in self.named_parameters()}, key=str):
+            raise ConfigError(
+                f"{type(self).__name__} has no parameter {described(strangers[0])}. "
+                "Its names are those of model.named_parameters()."
+            )
         for prefix, part in _owners(self, wanted):
             init_weights(part, std=float(self.config.initializer_range), generator=generator)
             wanted -= {f"{prefix}{name}" for name, _ in part.named_parameters()}

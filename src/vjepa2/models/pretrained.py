@@ -12,11 +12,12 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, ClassVar, Self, cast
 
 import torch
 
-from vjepa2.errors import ConfigError, check_flag, check_option_names, check_path
+from vjepa2.errors import ConfigError, check_flag, check_kind, check_option_names, check_path
 from vjepa2.files import atomic_folder
 from vjepa2.models.config_file import CONFIG_NAME
 from vjepa2.models.configuration import ALIASES, FIELDS, VJEPA2Config
@@ -140,7 +141,18 @@ class PretrainedModel(Network):
             f"{cls.__name__}.from_pretrained", config_overrides, allowed - {"config_overrides"}
         )
         check_path("name_or_path", name_or_path)
-        check_flag("fresh_predictor", fresh_predictor)
+        for flag, value in (
+            ("fresh_predictor", fresh_predictor),
+            ("ignore_mismatched_sizes", ignore_mismatched_sizes),
+            ("output_loading_info", output_loading_info),
+        ):
+            check_flag(flag, value)
+        check_kind("variant", variant, (str, NoneType), words="text, or None")
+        check_kind(
+            "generator", generator, (torch.Generator, NoneType), words="a torch.Generator, or None"
+        )
+        if offload_folder is not None:
+            check_path("offload_folder", offload_folder)
         hub = HubOptions(
             revision=revision,
             cache_dir=cache_dir,
@@ -391,7 +403,11 @@ def _one_dtype(
     stored: str | torch.dtype | None,
 ) -> torch.dtype | None:
     """The element type asked for under either name, or else the configuration's."""
-    asked = {resolve_dtype(name) for name in (dtype, torch_dtype) if name not in (None, "auto")}
+    asked = {
+        resolve_dtype(name)
+        for name in (dtype, torch_dtype)
+        if name is not None and not (isinstance(name, str) and name == "auto")
+    }
     if len(asked) > 1:
         raise ConfigError(
             f"dtype={dtype!r} and torch_dtype={torch_dtype!r} disagree; give only dtype."

@@ -14,8 +14,16 @@ import importlib.resources
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 
-from vjepa2.errors import CheckpointNotFoundError, ConfigError, OutputError
+from vjepa2.errors import (
+    CheckpointNotFoundError,
+    ConfigError,
+    OutputError,
+    check_flag,
+    check_kind,
+    check_path,
+)
 
 SHIPPED = ("motion-tiny",)
 """Models that are part of this package: their names work wherever a hub name does."""
@@ -44,6 +52,15 @@ class HubOptions:
     token: str | bool | None = None
     local_files_only: bool = False
     subfolder: str = ""
+
+    def __post_init__(self) -> None:
+        text = "text, or None"
+        check_kind("revision", self.revision, (str, NoneType), words=text)
+        check_kind("token", self.token, (str, bool, NoneType), words="text, True, False or None")
+        check_kind("subfolder", self.subfolder, str, words="text")
+        check_flag("local_files_only", self.local_files_only)
+        if self.cache_dir is not None:
+            check_path("cache_dir", self.cache_dir)
 
 
 class FolderSource:
@@ -287,6 +304,7 @@ def upload_folder(
     """
     from huggingface_hub import HfApi
 
+    check_kind("repo_id", repo_id, str, words="text, owner/name")
     api = HfApi(token=token, library_name="vjepa2")
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)

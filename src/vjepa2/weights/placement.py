@@ -6,6 +6,7 @@ device when the weights fit its free memory, and asks accelerate otherwise.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vjepa2.errors import ConfigError, MissingExtraError, OutputError, nearest_hint
+from vjepa2.errors import ConfigError, MissingExtraError, OutputError, check_kind, nearest_hint
 from vjepa2.runtime import resolve_device
 from vjepa2.weights.read import Checkpoint
 
@@ -83,6 +84,10 @@ def choose_placement(
             f"max_memory works only with device_map= one of {', '.join(STRATEGIES)}; got "
             f"device_map={device_map!r}."
         )
+    if max_memory is not None:
+        check_kind("max_memory", max_memory, Mapping, words="a dictionary of devices to bytes")
+        for device, limit in max_memory.items():
+            _check_memory(device, limit)
     if device_map is None:
         return Placement({"": torch.get_default_device()})
     if isinstance(device_map, Mapping):
@@ -108,6 +113,14 @@ def choose_placement(
         network, max_memory=limits, no_split_module_classes=classes, dtype=dtype
     )
     return Placement(dict(devices))
+
+
+def _check_memory(device: object, limit: object) -> None:
+    as_text = isinstance(limit, str) and re.fullmatch(r"[\d.]+\s*[KMGT]i?B", limit, re.IGNORECASE)
+    if not as_text and (type(limit) is not int or limit < 0):
+        raise ConfigError(
+            f"max_memory[{device!r}]={limit!r} is not a size. Give bytes or text such as '10GB'."
+        )
 
 
 def dispatch(
@@ -218,6 +231,7 @@ def _checked_map(network: nn.Module, device_map: Mapping[str, Device]) -> dict[s
     parameters = [name for name, _ in network.named_parameters()]
     known = {name for name, _ in network.named_modules()} | set(parameters)
     for name, device in device_map.items():
+        check_kind("A name in device_map", name, str, words="text, the name of a module")
         if name not in known:
             raise ConfigError(
                 f"device_map names the module {name!r}, which {type(network).__name__} does not "

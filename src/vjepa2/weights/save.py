@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, OutputError
+from vjepa2.errors import ConfigError, OutputError, check_kind
 from vjepa2.files import as_new_file
 
 
@@ -119,6 +120,7 @@ def all_values(network: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _infix(variant: str | None) -> str:
+    check_kind("variant", variant, (str, NoneType), words="text, or None")
     if variant is not None and not re.fullmatch(r"[\w-]+", variant):
         raise ConfigError(
             f"variant={variant!r} must be a word of letters, digits, _ and -, such as 'fp16'."
@@ -130,7 +132,7 @@ def _check_size(size: str | int) -> None:
     valid = (
         bool(re.fullmatch(r"\s*[\d.]+\s*[KMGT]B\s*", size, re.IGNORECASE))
         if isinstance(size, str)
-        else size > 0
+        else type(size) is int and size > 0
     )
     if not valid:
         raise ConfigError(
