@@ -314,7 +314,10 @@ def test_a_stopped_process_leaves_whole_files_only(
         files[-1].symlink_to(clip)
     out = tmp_path / "out"
     command = [*COMMAND, "embed", *files, "--model", model_folder, "--out", out, "--quiet"]
+    # A shell starts background jobs with SIGINT ignored, and children inherit that, not a handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 100
     while len(list(out.glob("video*.safetensors"))) < 3 and time.monotonic() < deadline:
         os.sched_yield()
