@@ -110,7 +110,7 @@ class OpenedWeights:
             VJEPAError: it cannot be loaded completely.
         """
         model_class = self.model_class if probe is None else VJEPA2ForVideoClassification
-        if self.head is not None and probe is None and "encoder" in model_class._parts:
+        if self.head is not None and probe is None and model_class is VJEPA2ForVideoClassification:
             probe = self.checkpoint.paths[0]  # its own
         return model_class.from_pretrained(
             self.name,
