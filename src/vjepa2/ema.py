@@ -79,7 +79,8 @@ class MovingAverage:
 
 def _norm(tensors: list[Tensor]) -> Tensor:
     norms = torch.stack([_whole(norm) for norm in torch._foreach_norm(tensors)])
-    return torch.linalg.vector_norm(norms.float())
+    total: Tensor = torch.linalg.vector_norm(norms.float())
+    return total
 
 
 def _whole(norm: Tensor) -> Tensor:
