@@ -54,3 +54,25 @@ def test_override_returns_a_changed_copy() -> None:
 def test_override_names_what_is_wrong(assignment: str, error: type, text: str) -> None:
     with pytest.raises(error, match=text):
         Run(name="a").override([assignment])
+
+
+class Block(StrictConfig):
+    size: int = 1
+
+
+class Wall(StrictConfig):
+    blocks: tuple[Block, ...] = (Block(), Block(size=2))
+    door: Block | None = None
+
+
+def test_items_of_a_tuple_are_set_by_their_number() -> None:
+    changed = Wall().override(["blocks.1.size=7"])
+    assert [block.size for block in changed.blocks] == [1, 7]
+    with pytest.raises(UnknownOptionError, match="Allowed: 0, 1"):
+        Wall().override(["blocks.2.size=7"])
+
+
+def test_a_section_that_is_not_there_is_set_whole() -> None:
+    with pytest.raises(UnknownOptionError, match=r"at 'size'\). It is None: set it whole"):
+        Wall().override(["door.size=3"])
+    assert Wall().override(['door={"size": 3}']).door == Block(size=3)

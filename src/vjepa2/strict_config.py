@@ -37,31 +37,46 @@ class StrictConfig(BaseModel):
         """Return a copy with dotted assignments applied.
 
         Args:
-            assignments: strings `name=value` or `section.name=value`; values are read as JSON
-                where they parse as JSON and as plain text otherwise.
+            assignments: strings `name=value` or `section.name=value`; of several alike, such as
+                `masks.0.num_blocks=4`, the number counts from 0. Values are read as JSON where
+                they parse as JSON and as plain text otherwise.
 
         Raises:
             UnknownOptionError: a name does not exist (the nearest one is given).
             ConfigError: a value has the wrong type, or an assignment has no `=`.
         """
-        values = self.model_dump()
+        values = _unfrozen(self.model_dump())
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
             if not equals:
                 raise ConfigError(f"Expected name=value, got {assignment!r}.")
             *sections, leaf = name.strip().split(".")
             target = values
-            for part in [*sections, leaf]:
-                if not isinstance(target, dict) or part not in target:
-                    allowed = target if isinstance(target, dict) else []
-                    raise UnknownOptionError(
-                        f"{type(self).__name__} has no option {name.strip()!r} "
-                        f"(at {part!r}). {nearest_hint(part, allowed)}"
-                    )
-                if part is not leaf:
-                    target = target[part]
-            target[leaf] = _parse(text.strip())
+            for part in sections:
+                target = target[self._key(name.strip(), part, target)]
+            target[self._key(name.strip(), leaf, target)] = _parse(text.strip())
         return type(self)(**values)
+
+    def _key(self, name: str, part: str, target: Any) -> Any:
+        """What stands for one part of a dotted name in `target`."""
+        allowed: list[str] = []
+        if isinstance(target, dict):
+            allowed = list(target)
+        elif isinstance(target, list):
+            allowed = [str(number) for number in range(len(target))]
+        if part not in allowed:
+            hint = nearest_hint(part, allowed) if allowed else f"It is {target!r}: set it whole."
+            raise UnknownOptionError(
+                f"{type(self).__name__} has no option {name!r} (at {part!r}). {hint}"
+            )
+        return int(part) if isinstance(target, list) else part
+
+
+def _unfrozen(value: Any) -> Any:
+    """Nested tuples as lists, so that one item can be replaced."""
+    if isinstance(value, dict):
+        return {key: _unfrozen(item) for key, item in value.items()}
+    return [_unfrozen(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _parse(text: str) -> Any:
