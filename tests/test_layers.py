@@ -10,7 +10,10 @@ SOURCE = Path(__file__).parent.parent / "src" / "vjepa2"
 # Bottom row first. A package of one row never imports another package of the same row, except
 # where the row is one package.
 ROWS = [
-    {"errors", "shapes", "runtime", "strict_config", "protocols", "files", "progress", "_version"},
+    {
+        *("errors", "shapes", "runtime", "strict_config", "protocols", "files", "progress"),
+        *("numbered_random", "_version"),
+    },
     {"weights"},
     {"video", "nn", "masking", "losses", "ema", "planning"},
     {"models"},
