@@ -1,0 +1,361 @@
+"""Is a pretraining run learning? Measures on one fixed batch that is held out of training.
+
+The loss alone does not tell: it falls while the network learns and while it forgets, because the
+targets are made by the network itself. What tells is how rich the features are, how far clips are
+apart, and how much better the prediction is than a trivial one on the same masks.
+
+    rank         exp(entropy of the normalised singular values)   RankMe, arXiv:2210.02885
+    cosine       mean cosine between the pooled features of two clips
+    variance     mean variance of a channel over all tokens
+    between      share of that variance that differs from clip to clip at the same place
+    skill        1 - loss / loss of the better trivial predictor
+    leak         how far predictions move when only hidden pixels change; must be 0
+
+All are cheap, run under `no_grad`, and never change the networks. They are computed in float64 on
+the features' own device (on the CPU where the device has no float64).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vjepa2.errors import ShapeError
+from vjepa2.losses import prediction_error
+from vjepa2.masking import Masks
+from vjepa2.shapes import TokenGrid
+
+# Of more tokens, this many are taken, evenly spread: the rank of a network of width D is known
+# from a few times D of them.
+MAX_TOKENS = 8192
+
+
+@torch.no_grad()
+def effective_rank(features: Float[Tensor, "n D"]) -> float:
+    """RankMe: exp(-sum p log p), p = singular values / their sum (arXiv:2210.02885, equation 1).
+
+    As published, features are not centred: clips that all look alike give 1, however their small
+    differences are spread.
+
+    Returns:
+        1 (all features lie on one line) to min(n, D); 0 for features that are all zero; NaN where
+        one is not finite.
+
+    Raises:
+        ShapeError: the features are not [n, D].
+    """
+    if features.ndim != 2:
+        raise ShapeError(f"Expected features [n, D], got {list(features.shape)}.")
+    values = _precise(features)
+    if not bool(values.isfinite().all()):
+        return float("nan")
+    n, width = values.shape
+    gram = values.T @ values if n >= width else values @ values.T
+    # Rounding leaves about 1e-16 of the largest in each empty direction: 1e-8 after the root.
+    squares = torch.linalg.eigvalsh(gram)
+    squares = torch.where(squares > 1e-13 * squares.amax(), squares, 0.0)
+    sizes = squares.sqrt()
+    total = float(sizes.sum())
+    if total <= 0:
+        return 0.0
+    return float(torch.special.entr(sizes / total).sum().exp())
+
+
+@torch.no_grad()
+def mean_cosine(vectors: Float[Tensor, "n D"]) -> float:
+    """Mean cosine between two different rows; 1 for a single row or rows that are all zero."""
+    values = _precise(vectors)
+    n = len(values)
+    sizes = torch.linalg.vector_norm(values, dim=1, keepdim=True)
+    if n < 2 or not bool((sizes > 0).any()):
+        return 1.0
+    unit = values / sizes.clamp_min(torch.finfo(values.dtype).tiny)
+    # The sum over all pairs is the square of the sum.
+    return float((unit.sum(dim=0).square().sum() - unit.square().sum()) / (n * (n - 1)))
+
+
+@torch.no_grad()
+def token_variance(tokens: Float[Tensor, "B N D"]) -> tuple[float, float]:
+    """(variance of a channel over all tokens, share of it between clips at the same place).
+
+    The share is 0 when a token tells only where it is, and nothing of what is there.
+    """
+    values = _precise(tokens)
+    total = values.flatten(0, 1).var(dim=0, unbiased=False).mean()
+    between = values.var(dim=0, unbiased=False).mean()
+    share = between / total if float(total) > 0 else torch.zeros_like(total)
+    return float(total), float(share)
+
+
+@torch.no_grad()
+def held_out_numbers(
+    pixels: Float[Tensor, "B T C H W"],
+    masks: Sequence[Masks],
+    *,
+    encode_student: Callable[[Tensor], Tensor],
+    encode_teacher: Callable[[Tensor], Tensor],
+    targets: Float[Tensor, "B N LD"],
+    predict: Callable[[Tensor, Masks], Tensor],
+    grid: TokenGrid,
+    patch_size: int,
+    tubelet_size: int,
+    exponent: float = 1.0,
+) -> dict[str, float]:
+    """All measures of one fixed batch; everything that `HealthMonitor.add_health` reads of it.
+
+    Args:
+        pixels: normalised clips that training does not use, the same at every call.
+        masks: drawn once for these clips.
+        encode_student, encode_teacher: pixels to all their tokens [B, N, D].
+        targets: `losses.normalised_targets` of the teacher.
+        predict: (pixels, mask) to the predicted tokens [B, M, LD] at the mask's targets; the
+            student must see only the mask's context.
+        grid, patch_size, tubelet_size: geometry of the tokens.
+        exponent: of the loss.
+    """
+    predicted = [predict(pixels, mask) for mask in masks]
+    changed = []
+    for mask in masks:
+        other = with_hidden_changed(
+            pixels, mask.target_ids, grid, patch_size=patch_size, tubelet_size=tubelet_size
+        )
+        changed.append(predict(other, mask))
+    return {
+        **feature_numbers(encode_teacher(pixels), name="teacher"),
+        **feature_numbers(encode_student(pixels), name="student"),
+        **prediction_numbers(predicted, targets, masks, grid, exponent=exponent),
+        "leak": leak_share(predicted, changed),
+        **data_numbers(pixels),
+    }
+
+
+def feature_numbers(tokens: Float[Tensor, "B N D"], *, name: str) -> dict[str, float]:
+    """How rich the tokens of one network are, of a batch of clips.
+
+    Args:
+        tokens: of `encoder(pixels)`, all tokens of every clip.
+        name: of the network, `teacher` or `student`; the keys begin with it.
+
+    Returns:
+        `NAME_token_rank`, `NAME_pooled_rank` (mean over the tokens of a clip; at most B),
+        `NAME_cosine`, `NAME_variance`, `NAME_between`; see the module.
+
+    Raises:
+        ShapeError: the tokens are not [B, N, D].
+    """
+    if tokens.ndim != 3:
+        raise ShapeError(f"Expected tokens [B, N, D], got {list(tokens.shape)}.")
+    pooled = tokens.float().mean(dim=1)
+    variance, between = token_variance(_thinned(tokens))
+    return {
+        f"{name}_token_rank": effective_rank(_thinned(tokens).flatten(0, 1)),
+        f"{name}_pooled_rank": effective_rank(pooled),
+        f"{name}_cosine": mean_cosine(pooled),
+        f"{name}_variance": variance,
+        f"{name}_between": between,
+    }
+
+
+@torch.no_grad()
+def prediction_numbers(
+    predicted: Sequence[Float[Tensor, "B M D"]],
+    targets: Float[Tensor, "B N D"],
+    masks: Sequence[Masks],
+    grid: TokenGrid,
+    *,
+    exponent: float = 1.0,
+) -> dict[str, float]:
+    """The loss beside two predictors that know nothing, on the same masks.
+
+    Args:
+        predicted: the predictor's tokens, one tensor a mask.
+        targets: `losses.normalised_targets` of the teacher, all tokens.
+        masks: in the order of `predicted`.
+        grid: the token grid of the clips.
+        exponent: of the loss.
+
+    Returns:
+        `held_out_loss`; `copy_mean_loss` (predicts the mean of all hidden targets everywhere);
+        `copy_nearest_loss` (predicts the target of the nearest token that is visible);
+        `skill` = 1 - held_out_loss / the smaller of both: 0 is no better than trivial, 1 perfect;
+        `target_variance` (0..1, of the normalised targets; 0 when all are alike);
+        `visible_targets` (share of targets that are visible: must be 0);
+        `context_share` (share of the tokens that is visible).
+    """
+    losses = [
+        torch.stack(
+            [
+                prediction_error(guess.to(targets.dtype), hidden, exponent=exponent),
+                prediction_error(mean.expand_as(hidden), hidden, exponent=exponent),
+                prediction_error(_at(targets, nearest), hidden, exponent=exponent),
+            ]
+        )
+        for guess, hidden, mean, nearest in _trivial(predicted, targets, masks, grid)
+    ]
+    own, copy_mean, copy_nearest = (float(loss) for loss in torch.stack(losses).mean(dim=0))
+    shares = [_visible_share(mask, grid.num_tokens) for mask in masks]
+    return {
+        "held_out_loss": own,
+        "copy_mean_loss": copy_mean,
+        "copy_nearest_loss": copy_nearest,
+        "skill": 1.0 - own / max(min(copy_mean, copy_nearest), 1e-9),
+        "target_variance": token_variance(_thinned(targets))[0],
+        "visible_targets": sum(shares) / len(shares),
+        "context_share": sum(mask.context_ids.shape[1] for mask in masks)
+        / (len(masks) * grid.num_tokens),
+    }
+
+
+def _trivial(
+    predicted: Sequence[Tensor],
+    targets: Tensor,
+    masks: Sequence[Masks],
+    grid: TokenGrid,
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """For every mask: prediction, its target, the mean target, ids of the nearest visible token."""
+    rows = []
+    for guess, mask in zip(predicted, masks, strict=True):
+        hidden = _at(targets, mask.target_ids)
+        mean = hidden.mean(dim=(0, 1), keepdim=True)
+        nearest = nearest_visible(mask.context_ids, mask.target_ids, grid)
+        rows.append((guess, hidden, mean, nearest))
+    return rows
+
+
+def nearest_visible(
+    context_ids: Int[Tensor, "B K"], target_ids: Int[Tensor, "B M"], grid: TokenGrid
+) -> Int[Tensor, "B M"]:
+    """Id of the visible token nearest to each hidden one, in (time step, row, column).
+
+    A target that is visible itself (a mistake that `prediction_numbers` counts) gets another one.
+    """
+    distances = torch.cdist(
+        _coordinates(target_ids, grid),
+        _coordinates(context_ids, grid),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )
+    distances = torch.where(distances > 0, distances, float("inf"))
+    return context_ids.gather(1, distances.argmin(dim=-1))
+
+
+@torch.no_grad()
+def leak_share(
+    predicted: Sequence[Float[Tensor, "B M D"]], changed: Sequence[Float[Tensor, "B M D"]]
+) -> float:
+    """How far predictions move when only hidden pixels changed, relative to how they vary.
+
+    Anything but 0 means that the answer is visible: the masks hide nothing, or the student sees
+    more than its context.
+
+    Args:
+        predicted: one tensor a mask, from the clips themselves.
+        changed: the same, from `with_hidden_changed`.
+    """
+    before = torch.cat([_precise(part).flatten(0, 1) for part in predicted])
+    after = torch.cat([_precise(part).flatten(0, 1) for part in changed])
+    moved = (after - before).abs().mean()
+    spread = (before - before.mean(dim=0)).abs().mean()
+    return float(moved / spread.clamp_min(1e-12)) if float(moved) > 0 else 0.0
+
+
+def with_hidden_changed(
+    pixels: Float[Tensor, "B T C H W"],
+    target_ids: Int[Tensor, "B M"],
+    grid: TokenGrid,
+    *,
+    patch_size: int,
+    tubelet_size: int,
+) -> Float[Tensor, "B T C H W"]:
+    """The clips with other pixels (1 - x) at the hidden tokens, all other pixels as they are.
+
+    Pixels that belong to no token, at the border, stay.
+
+    Args:
+        pixels: normalised pixels.
+        target_ids: ids of the hidden tokens.
+        grid: the token grid of the clips.
+        patch_size: pixels along each side of a token.
+        tubelet_size: frames of a token; those that a short clip lacks are left out.
+    """
+    batch, num_frames, _, height, width = pixels.shape
+    hidden = torch.zeros(batch, grid.num_tokens, dtype=torch.bool, device=pixels.device)
+    hidden.scatter_(1, target_ids.to(pixels.device), True)
+    spread = hidden.view(batch, *grid)
+    for axis, side in enumerate((tubelet_size, patch_size, patch_size), start=1):
+        spread = spread.repeat_interleave(side, dim=axis)
+    spread = spread[:, :num_frames]
+    whole = torch.zeros(batch, num_frames, height, width, dtype=torch.bool, device=pixels.device)
+    whole[:, : spread.shape[1], : spread.shape[2], : spread.shape[3]] = spread
+    return torch.where(whole[:, :, None], 1 - pixels, pixels)
+
+
+@torch.no_grad()
+def data_numbers(pixels: Float[Tensor, "B T C H W"]) -> dict[str, float]:
+    """Is there anything to learn from? Mean absolute differences of normalised pixels.
+
+    Returns:
+        `pixel_contrast` within a frame (from its mean), `pixel_change` between clips (from the
+        mean clip), `pixel_motion` between neighbouring frames.
+    """
+    values = pixels.detach().float()
+    motion = values.diff(dim=1).abs().mean() if values.shape[1] > 1 else values.new_zeros(())
+    return {
+        "pixel_contrast": float((values - values.mean(dim=(3, 4), keepdim=True)).abs().mean()),
+        "pixel_change": float((values - values.mean(dim=0)).abs().mean()),
+        "pixel_motion": float(motion),
+    }
+
+
+@torch.no_grad()
+def gradient_norms(parts: Mapping[str, nn.Module]) -> dict[str, float]:
+    """`NAME_gradient_norm` of every part: L2 norm of all its gradients (0 without any)."""
+    return {f"{name}_gradient_norm": _gradient_norm(part) for name, part in parts.items()}
+
+
+def _gradient_norm(part: nn.Module) -> float:
+    gradients = [value.grad for value in part.parameters() if value.grad is not None]
+    if not gradients:
+        return 0.0
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float())
+    # The norm of a sharded tensor is spread over the processes until it is asked for.
+    gather = getattr(norm, "full_tensor", None)
+    return float(norm if gather is None else gather())
+
+
+def stall_share(stall_seconds: float, step_seconds: float) -> float:
+    """Share of a step's time that the trainer waited for data, 0..1."""
+    return min(1.0, max(0.0, stall_seconds / step_seconds)) if step_seconds > 0 else 0.0
+
+
+def _visible_share(mask: Masks, num_tokens: int) -> float:
+    context, target = mask.context_ids, mask.target_ids
+    visible = torch.zeros(len(context), num_tokens, dtype=torch.bool, device=context.device)
+    visible.scatter_(1, context, True)
+    return float(visible.gather(1, target).float().mean())
+
+
+def _at(tokens: Tensor, ids: Tensor) -> Tensor:
+    return tokens.gather(1, ids.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _coordinates(ids: Tensor, grid: TokenGrid) -> Tensor:
+    within = ids % grid.tokens_per_step
+    axes = (ids // grid.tokens_per_step, within // grid.w, within % grid.w)
+    return torch.stack(axes, dim=-1).float()
+
+
+def _thinned(tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B n D"]:
+    """At most `MAX_TOKENS` tokens in all, the same places of every clip."""
+    batch, num_tokens, _ = tokens.shape
+    wanted = max(1, MAX_TOKENS // batch)
+    if num_tokens <= wanted:
+        return tokens
+    return tokens[:, torch.linspace(0, num_tokens - 1, wanted, device=tokens.device).long()]
+
+
+def _precise(values: Tensor) -> Tensor:
+    values = values.detach()
+    if values.device.type == "mps":
+        values = values.cpu()
+    return values.double()
