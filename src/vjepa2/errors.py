@@ -23,6 +23,15 @@
     │   ├── CheckpointChangedError          not the file that was recorded when first downloaded
     │   ├── CheckpointMismatchError         missing, unexpected or mis-shaped tensors
     │   └── UnsafeCheckpointError           the file would run code
+    ├── DataError (ValueError)              a set of training files cannot be used
+    │   ├── DataNotFoundError (FileNotFoundError)
+    │   ├── ListError                       a list of files is malformed: columns, lines
+    │   ├── BadFilesError                   too many of the files cannot be read
+    │   └── DataWorkerError (RuntimeError)  a decoding process died
+    ├── TrainingError (RuntimeError)        a run cannot start or go on
+    │   ├── DivergedError                   the loss is NaN or infinite
+    │   ├── TrainingMemoryError (MemoryError)  the device has too little memory
+    │   └── ProcessesError                  the processes of a run do not find each other
     ├── OutputError (OSError)               a result cannot be written
     └── MissingExtraError (ImportError)     an optional package is not installed
 
@@ -145,6 +154,42 @@ class CheckpointMismatchError(WeightsError):
 
 class UnsafeCheckpointError(WeightsError):
     """The file holds pickled objects that would run code when loaded; it was not loaded."""
+
+
+class DataError(VJEPAError, ValueError):
+    """A set of training files cannot be used."""
+
+
+class DataNotFoundError(DataError, FileNotFoundError):
+    """No such folder or list, or none of the files that it names exists."""
+
+
+class ListError(DataError):
+    """A list of files is malformed: its columns, a line, or its format."""
+
+
+class BadFilesError(DataError):
+    """More files than allowed cannot be read."""
+
+
+class DataWorkerError(DataError, RuntimeError):
+    """A decoding process died before it answered."""
+
+
+class TrainingError(VJEPAError, RuntimeError):
+    """A training run cannot start or go on."""
+
+
+class DivergedError(TrainingError):
+    """The loss is NaN or infinite; the last checkpoint is from before."""
+
+
+class TrainingMemoryError(TrainingError, MemoryError):
+    """The device has too little memory for a step; the message says what to change."""
+
+
+class ProcessesError(TrainingError):
+    """The processes of a run do not find each other, or were not started as they must be."""
 
 
 class OutputError(VJEPAError, OSError):

@@ -1,0 +1,1 @@
+"""The training engine: schedules, optimizer, processes, checkpoints, logs and the loop."""
