@@ -122,7 +122,7 @@ class VJEPA2VideoProcessor(ProcessorOptions):
         known = as_metadata(video_metadata, num_videos=len(sources))
         return options._process(sources, known, choice=choice, return_tensors=return_tensors)
 
-    preprocess = __call__
+    preprocess = __call__  # type: ignore[pydantic-field]  # a method, no option
 
     def _with(self, given: Mapping[str, Any]) -> Self:
         """This processor with some options changed; `size` stays unless it is given."""

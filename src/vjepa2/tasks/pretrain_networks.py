@@ -1,0 +1,209 @@
+"""The networks of a pretraining run: made or loaded, and at the end written as a model.
+
+student   encoder and predictor that are trained
+average   moving average of the student's encoder; what users get
+target    says what hidden tokens are: the average, or a frozen teacher (distillation)
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from vjepa2.data.settings import AugmentConfig
+from vjepa2.ema import frozen_copy
+from vjepa2.errors import ConfigError, MissingExtraError
+from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.models.encoder import VJEPA2Encoder
+from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.tasks.masked_prediction import MaskedPrediction
+from vjepa2.tasks.pretrain_config import AdapterConfig, ClipConfig, PretrainConfig
+from vjepa2.video.processor import VJEPA2VideoProcessor
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What one process of a run holds, not yet on a device nor wrapped.
+
+    Attributes:
+        student: with the loss as its forward.
+        average: of the student's encoder, frozen.
+        target: `average`, or a frozen teacher.
+        adapted: the adapter library's wrapper around the student, where adapters are trained.
+    """
+
+    student: MaskedPrediction
+    average: VJEPA2Encoder
+    target: VJEPA2Encoder
+    adapted: nn.Module | None = None
+
+    @property
+    def distils(self) -> bool:
+        """Whether a frozen teacher makes the targets."""
+        return self.target is not self.average
+
+
+def make_networks(config: PretrainConfig) -> Networks:
+    """Make or load student, average and target; the same weights on every process.
+
+    Raises:
+        ConfigError: the clips do not fit the network, or the teacher does not fit the student.
+        WeightsError: a checkpoint cannot be loaded.
+        MissingExtraError: adapters without the package `peft`.
+    """
+    model = start_model(config)
+    adapted = None
+    if config.adapters is not None:
+        adapted = with_adapters(model, config.adapters)
+    _train_only_what_is_used(model, with_images=config.images is not None)
+    objective = config.objective
+    student = MaskedPrediction(
+        model.encoder,
+        model.predictor,
+        exponent=objective.exponent,
+        distance_weights=objective.distance_weights,
+        distance_unit=objective.distance_unit,
+    ).train()
+    average = frozen_copy(model.encoder)
+    target = average
+    if objective.teacher is not None:
+        target = frozen_copy(VJEPA2Model.from_pretrained(objective.teacher).encoder)
+        _check_teacher(target.config, model.config)
+    for part in (model.encoder, model.predictor):
+        part.gradient_checkpointing = config.runtime.recompute
+    return Networks(student, average, target, adapted)
+
+
+def start_model(config: PretrainConfig) -> VJEPA2Model:
+    """The network before the first update, in float32."""
+    if config.network is None:
+        assert config.start_from is not None  # checked by the configuration
+        model = VJEPA2Model.from_pretrained(config.start_from, dtype=torch.float32)
+        _check_clips(config, model.config)
+        return model
+    network = config.network.network(
+        crop_size=config.clip.crop_size, num_frames=config.clip.num_frames
+    )
+    # Apart from the caller's random numbers, and alike on every process.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return VJEPA2Model(network)
+
+
+def with_adapters(model: VJEPA2Model, adapters: AdapterConfig) -> nn.Module:
+    """Put low-rank adapters into the encoder, in place; the predictor is trained as it is.
+
+    Returns:
+        PEFT's wrapper, which can merge the adapters into the weights again.
+
+    Raises:
+        MissingExtraError: the package `peft` is not installed.
+        ConfigError: no layer of the encoder has one of the names.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise MissingExtraError(
+            "peft", needed_for="Training adapters", reason=str(error)
+        ) from error
+    wanted = re.compile(rf"encoder\..*\.({'|'.join(map(re.escape, adapters.targets))})")
+    names = [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and wanted.fullmatch(name)
+    ]
+    if not names:
+        raise ConfigError(
+            f"adapters.targets={adapters.targets} names no layer of the encoder. Its matrices are "
+            "called query, key, value, proj, fc1 and fc2."
+        )
+    adapted = get_peft_model(
+        cast(Any, model),
+        LoraConfig(
+            r=adapters.rank,
+            lora_alpha=cast(int, adapters.alpha),
+            lora_dropout=adapters.dropout,
+            target_modules=names,
+        ),
+    )
+    model.predictor.requires_grad_(True)
+    return adapted
+
+
+def finished_model(
+    networks: Networks, encoder_state: dict[str, torch.Tensor], predictor_state: dict[str, Any]
+) -> VJEPA2Model:
+    """The averaged encoder with the student's predictor, as one model.
+
+    Args:
+        networks: of the run.
+        encoder_state: whole tensors of `networks.average`, on the CPU.
+        predictor_state: those of the student's predictor.
+    """
+    config = networks.student.encoder.config
+    if networks.adapted is None:
+        model = VJEPA2Model(config)
+    else:
+        merged = frozen_copy(networks.adapted)
+        model = cast(Any, merged).base_model.model
+    model.encoder.load_state_dict(encoder_state)
+    model.predictor.load_state_dict(predictor_state)
+    if networks.adapted is not None:
+        model = cast(Any, merged).merge_and_unload()
+    return model.eval().requires_grad_(True)
+
+
+def save_finished_model(
+    model: VJEPA2Model, folder: Path, *, clip: ClipConfig, augment: AugmentConfig
+) -> None:
+    """Write the model and its processor, so that `from_pretrained(folder)` has both."""
+    model.save_pretrained(folder)
+    side = clip.crop_size
+    processor = VJEPA2VideoProcessor(
+        crop_size={"height": side, "width": side}, image_mean=augment.mean, image_std=augment.std
+    )
+    processor.save_pretrained(folder)
+
+
+def _train_only_what_is_used(model: VJEPA2Model, *, with_images: bool) -> None:
+    """Freeze the weights for still images where there are none: weight decay would shrink them."""
+    if with_images or model.config.model_type != "vjepa2_1":
+        return
+    for name, parameter in model.named_parameters():
+        if ".patch_embeddings_img." in name or name.endswith("modality.image"):
+            parameter.requires_grad_(False)
+
+
+def _check_clips(config: PretrainConfig, network: VJEPA2Config) -> None:
+    for clip in (config.clip, config.cooldown_clip):
+        if clip is None:
+            continue
+        for name, size, unit in (
+            ("num_frames", clip.num_frames, network.tubelet_size),
+            ("crop_size", clip.crop_size, network.patch_size),
+        ):
+            if size % unit:
+                raise ConfigError(
+                    f"clip.{name}={size} must be a multiple of {unit} for {config.start_from}."
+                )
+    if network.model_type == "vjepa2" and (config.images or config.objective.context_weight):
+        raise ConfigError(
+            f"{config.start_from} is V-JEPA 2: images and objective.context_weight need 2.1."
+        )
+
+
+def _check_teacher(teacher: VJEPA2Config, student: VJEPA2Config) -> None:
+    """Refuse a teacher whose tokens are not those that the student predicts."""
+    several = bool(student.predictor_levels)
+    has = len(teacher.levels) if several else 1, teacher.hidden_size
+    needs = len(student.predictor_levels) or 1, student.pred_output_size or student.hidden_size
+    tokens = [(c.patch_size, c.tubelet_size) for c in (teacher, student)]
+    if has != needs or tokens[0] != tokens[1]:
+        raise ConfigError(
+            f"The teacher gives {has[0]} level(s) of width {has[1]} for patches and tubelets of "
+            f"{tokens[0]}; the student predicts {needs[0]} level(s) of width {needs[1]} for "
+            f"{tokens[1]}. Set network.pred_output_size and network.pred_num_levels to match."
+        )
