@@ -9,7 +9,8 @@ their places differ.
 from vjepa2.masking.config import MaskConfig, image_masks, published_masks
 from vjepa2.masking.distances import context_distances
 from vjepa2.masking.draw import draw_masks, fitted_to
-from vjepa2.masking.ids import Masks, PackedIds, PackedMasks
+from vjepa2.masking.ids import Masks, PackedMasks
+from vjepa2.packing import PackedIds
 
 __all__ = [
     "MaskConfig",

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vjepa2.errors import MaskError
-from vjepa2.masking.ids import PackedIds
+from vjepa2.packing import PackedIds
 from vjepa2.shapes import TokenGrid
 
 
@@ -64,11 +64,7 @@ def _places(
                 f"{name} holds ids from {low} to {high}; a grid of {grid.t}x{grid.h}x{grid.w} "
                 f"allows [0, {grid.num_tokens})."
             )
-    lengths = ids.lengths if isinstance(ids, PackedIds) else (1,) * len(flat)
-    first = torch.arange(len(lengths), device=flat.device) * grid.num_tokens
     if isinstance(ids, PackedIds):
-        repeats = torch.tensor(lengths, device=flat.device)
-        first = first.repeat_interleave(repeats, output_size=flat.shape[1])[None]
-    else:
-        first = first[:, None]
-    return flat + first, len(lengths)
+        return ids.in_joined_clips(grid.num_tokens)[None], len(ids.lengths)
+    first = torch.arange(len(flat), device=flat.device) * grid.num_tokens
+    return flat + first[:, None], len(flat)

@@ -1,22 +1,12 @@
 """What a mask is: the ids of context and target tokens, cut to one length or packed."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-
-class PackedIds(NamedTuple):
-    """Ids of several samples joined without padding.
-
-    `ids` [sum n] holds the ids of sample 0, then those of sample 1, ..., each inside its own clip;
-    `lengths` how many each sample has.
-    """
-
-    ids: Int[Tensor, " total"]
-    lengths: tuple[int, ...]
+from vjepa2.packing import PackedIds
 
 
 @dataclass(frozen=True, eq=False)

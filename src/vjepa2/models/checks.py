@@ -15,8 +15,10 @@ from vjepa2.errors import (
     ShapeError,
     VJEPAError,
     check_kind,
+    checked_integer,
     described,
 )
+from vjepa2.packing import PackedIds
 
 IGNORED_LABEL = -100
 # Far above pixels of 0 to 255 or of 16 bits that nobody normalised, far below what overflows.
@@ -154,16 +156,73 @@ def check_ids(
         )
     for mask in masks:
         check_id_tensor(name, mask, batch=batch, of=of)
-        if may_read_values(mask) and mask.numel():
-            low, high = int(mask.min()), int(mask.max())
-            limit = num_tokens if num_tokens is not None else high + 1
-            if low < 0 or high >= limit:
-                allowed = f"[0, {num_tokens})" if num_tokens is not None else ">= 0"
-                raise MaskError(
-                    f"{name} holds ids from {low} to {high}; this clip allows {allowed} "
-                    "(id = (t * h + row) * w + column on the token grid)."
-                )
+        _check_id_range(name, mask, num_tokens)
     return [mask.long() for mask in masks]
+
+
+def _check_id_range(name: str, ids: Tensor, num_tokens: int | None) -> None:
+    """Refuse ids outside [0, num_tokens), or below 0 for None."""
+    if not may_read_values(ids) or not ids.numel():
+        return
+    low, high = int(ids.min()), int(ids.max())
+    limit = num_tokens if num_tokens is not None else high + 1
+    if low < 0 or high >= limit:
+        allowed = f"[0, {num_tokens})" if num_tokens is not None else ">= 0"
+        raise MaskError(
+            f"{name} holds ids from {low} to {high}; this clip allows {allowed} "
+            "(id = (t * h + row) * w + column on the token grid)."
+        )
+
+
+def check_packed_ids(
+    name: str, packed: PackedIds, *, batch: int | None, num_tokens: int | None, of: Tensor
+) -> PackedIds:
+    """Refuse packed ids that do not tell for every clip which tokens are meant.
+
+    Args:
+        batch: number of clips; None: not known.
+        num_tokens: N, or None where values are not looked at.
+        of: the tensor whose tokens they name.
+
+    Returns:
+        The ids as int64 on the device of `of`, the lengths as plain numbers.
+
+    Raises:
+        MaskError: what is wrong, and what was expected.
+    """
+    ids: Any = packed.ids
+    lengths: Any = packed.lengths
+    if not isinstance(ids, Tensor) or ids.ndim != 1:
+        got = list(ids.shape) if isinstance(ids, Tensor) else described(ids)
+        raise MaskError(f"{name} must hold packed ids [total] of all clips joined, got {got}.")
+    check_id_tensor(name, ids[None], batch=1, of=of)
+    if not isinstance(lengths, Sequence) or isinstance(lengths, str):
+        raise MaskError(f"{name} must hold one length per clip, got {described(lengths)}.")
+    counts = tuple(
+        checked_integer(f"{name}: a length", n, least=1, error=MaskError) for n in lengths
+    )
+    if sum(counts) != len(ids) or (batch is not None and len(counts) != batch):
+        clips = f"{batch} clips" if batch is not None else "the clips"
+        raise MaskError(
+            f"{name} hold {len(counts)} lengths that add up to {sum(counts)}; there are {len(ids)} "
+            f"ids of {clips}. One length per clip, together as many as ids."
+        )
+    if num_tokens is not None:
+        _check_id_range(name, ids, num_tokens)
+    return PackedIds(ids.to(of.device).long(), counts)
+
+
+def refuse_packed_weights(output_attentions: bool | None) -> None:
+    """Attention weights of samples of different lengths fit no tensor [B, G, N, N].
+
+    Raises:
+        MaskError: they are asked for.
+    """
+    if output_attentions:
+        raise MaskError(
+            "output_attentions is not possible with packed ids: samples differ in length. Call the "
+            "model once per sample with ids [1, n]."
+        )
 
 
 def check_id_tensor(name: str, ids: Any, *, batch: int, of: Tensor | None = None) -> None:

@@ -16,8 +16,10 @@ from vjepa2.models.checks import (
     check_device,
     check_ids,
     check_layout,
+    check_packed_ids,
     check_pixels,
     check_switch,
+    refuse_packed_weights,
 )
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.outputs import BaseModelOutput, HiddenLevels, levels_to_keep, listed_levels
@@ -26,6 +28,7 @@ from vjepa2.nn.block import Block, run_blocks
 from vjepa2.nn.modality import Modality, ModalityEmbedding
 from vjepa2.nn.patch_embed import PatchEmbed3D
 from vjepa2.nn.rope import RotaryLayout, tables_for
+from vjepa2.packing import PackedIds, segments_of
 from vjepa2.shapes import TokenGrid
 
 # Pixels of the square frames whose token grid V-JEPA 2.1 maps all positions onto.
@@ -156,7 +159,7 @@ class VJEPA2Encoder(nn.Module):
     def forward(
         self,
         pixel_values_videos: Tensor,
-        keep_ids: Tensor | None = None,
+        keep_ids: Tensor | PackedIds | None = None,
         *,
         output_levels: Sequence[int] = (),
         output_hidden_states: HiddenLevels = False,
@@ -171,7 +174,8 @@ class VJEPA2Encoder(nn.Module):
                 as a still image, with an embedding of its own.
             keep_ids: [B, K] int64 token ids to encode; all others are dropped *before* the
                 blocks, so they cost nothing and nothing of them is seen (the masked forward of
-                pretraining). None encodes every token.
+                pretraining). None encodes every token. `PackedIds` keep another number of every
+                clip's tokens; the clips' tokens are then joined, and see those of their own clip.
             output_levels: blocks (0-based) whose tokens to return normed, as probes and the
                 predictor of V-JEPA 2.1 read them: any block in V-JEPA 2, which has one norm for
                 all; those of `config.levels` in 2.1.
@@ -182,11 +186,13 @@ class VJEPA2Encoder(nn.Module):
                 call computes attention written out, whatever the implementation.
 
         Returns:
-            `last_hidden_state` [B, N, D], or [B, K, D] with `keep_ids`.
+            `last_hidden_state` [B, N, D], or [B, K, D] with `keep_ids`, or [1, total, D] with
+            packed ones.
 
         Raises:
             ShapeError, DtypeError: the pixels are not [B, T, C, H, W] finite floats.
-            MaskError: `keep_ids` are not [B, K] ids inside the clip.
+            MaskError: `keep_ids` are not [B, K] ids inside the clip, or are packed while attention
+                weights are asked for.
             InputError: a level in `output_hidden_states` or `output_levels` does not exist, or an
                 argument is of another type.
         """
@@ -198,21 +204,17 @@ class VJEPA2Encoder(nn.Module):
         grid = self.grid(pixel_values_videos)
         hidden = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
         norms = [self.norm_of(block) for block in output_levels]
-        if keep_ids is not None:
-            batch = pixel_values_videos.shape[0]
-            [keep_ids] = check_ids(
-                "keep_ids",
-                [keep_ids],
-                batch=batch,
-                num_tokens=grid.num_tokens,
-                of=pixel_values_videos,
-            )
-            keep_ids = keep_ids.to(pixel_values_videos.device)
-        tokens = self.embeddings(pixel_values_videos, keep_ids)
-        if keep_ids is None:
-            ids = torch.arange(grid.num_tokens, device=tokens.device)[None]
+        kept = _kept_ids(keep_ids, pixel_values_videos, grid)
+        segments = None
+        if isinstance(kept, PackedIds):
+            refuse_packed_weights(output_attentions)
+            tokens = self.embeddings(pixel_values_videos, kept.in_joined_clips(grid.num_tokens))
+            segments = segments_of(kept.lengths, device=tokens.device)
+            ids = kept.ids[None].to(tokens.device)
         else:
-            ids = keep_ids.to(tokens.device)
+            tokens = self.embeddings(pixel_values_videos, kept)
+            every = torch.arange(grid.num_tokens, device=tokens.device)[None]
+            ids = every if kept is None else kept.to(tokens.device)
         layout, reference_side = positions_of(self.config, rescaled=True)
         rotary = tables_for(
             tokens,
@@ -230,6 +232,7 @@ class VJEPA2Encoder(nn.Module):
             recompute=self.gradient_checkpointing and self.training,
             keep_levels={*hidden, *(block + 1 for block in output_levels)},
             keep_weights=bool(output_attentions),
+            segments=segments,
         )
         states = [level if i in hidden else None for i, level in enumerate(stack.levels)]
         normed = [
@@ -241,6 +244,19 @@ class VJEPA2Encoder(nn.Module):
             attentions=tuple(stack.weights) if output_attentions else None,
             level_hidden_states=tuple(normed) if normed else None,
         )
+
+
+def _kept_ids(
+    keep_ids: Tensor | PackedIds | None, pixels: Tensor, grid: TokenGrid
+) -> Tensor | PackedIds | None:
+    """`keep_ids`, checked, on the device of the pixels."""
+    if keep_ids is None:
+        return None
+    batch, num_tokens = pixels.shape[0], grid.num_tokens
+    if isinstance(keep_ids, PackedIds):
+        return check_packed_ids("keep_ids", keep_ids, batch=batch, num_tokens=num_tokens, of=pixels)
+    [kept] = check_ids("keep_ids", [keep_ids], batch=batch, num_tokens=num_tokens, of=pixels)
+    return kept.to(pixels.device)
 
 
 def _norm(config: VJEPA2Config) -> nn.LayerNorm:

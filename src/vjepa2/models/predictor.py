@@ -18,14 +18,21 @@ from vjepa2.errors import (
     check_kind,
     described,
 )
-from vjepa2.models.checks import check_id_tensor, check_ids, check_mask_pairs, check_switch
+from vjepa2.models.checks import (
+    check_ids,
+    check_mask_pairs,
+    check_switch,
+    refuse_packed_weights,
+)
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import attention_of, make_blocks, positions_of
 from vjepa2.models.outputs import HiddenLevels, PredictorOutput, levels_to_keep
+from vjepa2.models.predictor_ids import join_ids
 from vjepa2.nn.block import run_blocks
 from vjepa2.nn.init import MaskTokens
 from vjepa2.nn.modality import Modality, ModalityEmbedding
 from vjepa2.nn.rope import tables_for
+from vjepa2.packing import PackedIds
 from vjepa2.shapes import TokenGrid
 
 
@@ -203,8 +210,8 @@ class VJEPA2Predictor(nn.Module):
     def predict(
         self,
         context: Tensor,
-        context_ids: Tensor,
-        target_ids: Tensor,
+        context_ids: Tensor | PackedIds,
+        target_ids: Tensor | PackedIds,
         *,
         grid: TokenGrid,
         mask_index: int,
@@ -220,7 +227,8 @@ class VJEPA2Predictor(nn.Module):
         Args:
             context: [B, K, D] encoder tokens, or [B, K, levels * D], see `forward`.
             context_ids: [B, K] their ids on `grid`.
-            target_ids: [B, M] ids to predict.
+            target_ids: [B, M] ids to predict. Both may be `PackedIds`, with context [1, sum K, D]
+                as the encoder returns it for them: no sample then sees another's tokens.
             mask_index: which mask token stands in for the targets, modulo
                 `config.pred_num_mask_tokens` as in the published code: of 10, 50 is the first
                 and -1 the last. The released weights have only token 0 trained, while published
@@ -232,13 +240,15 @@ class VJEPA2Predictor(nn.Module):
 
         Returns:
             `last_hidden_state` [B, M, D], in the order of `target_ids`; V-JEPA 2.1 also
-            `context_hidden_state` [B, K, D], in the order of `context_ids`.
+            `context_hidden_state` [B, K, D], in the order of `context_ids`. With packed ids
+            [1, sum M, D] and [1, sum K, D].
 
         Raises:
             ShapeError: the tokens are not [B, K, D], or not as wide as the predictor reads.
             DtypeError: the tokens are not floating point.
             MaskError: the ids are not [B, n] integers, one per context token (values are not
-                looked at), or `mask_index` is no whole number.
+                looked at), only one of the two is packed, attention weights of packed tokens are
+                asked for, or `mask_index` is no whole number.
             InputError: a level in `output_hidden_states` does not exist, or an argument is of
                 another type.
             ConfigError: there is no such modality.
@@ -247,29 +257,29 @@ class VJEPA2Predictor(nn.Module):
         check_choice("modality", modality, get_args(Modality))
         _check_tokens("context", context)
         _check_grid(grid)
-        for name, ids in (("context_ids", context_ids), ("target_ids", target_ids)):
-            check_id_tensor(name, ids, batch=context.shape[0], of=context)
-        if context_ids.shape[1] != context.shape[1]:
+        joined = join_ids(context_ids, target_ids, context)
+        if joined.num_context != context.shape[1]:
             raise MaskError(
-                f"context_ids name {context_ids.shape[1]} tokens, context holds {context.shape[1]}."
+                f"context_ids name {joined.num_context} tokens, context holds {context.shape[1]}."
             )
+        if joined.segments is not None:
+            refuse_packed_weights(output_attentions)
         if context.shape[-1] != self.input_size:
             raise ShapeError(
                 f"Got tokens of width {context.shape[-1]}; this predictor reads {self.input_size}"
                 + self._where_from()
             )
-        num_context, num_targets = context_ids.shape[1], target_ids.shape[1]
+        num_targets = joined.ids.shape[1] - joined.num_context
         levels = levels_to_keep(output_hidden_states, num_levels=len(self.layer) + 1)
         tokens = self.embeddings(
             context, num_targets=num_targets, mask_index=mask_index, modality=modality
         )
-        ids = torch.cat([context_ids, target_ids], dim=1)
         layout, reference_side = positions_of(
             self.config, rescaled=self.config.pred_rescale_positions
         )
         rotary = tables_for(
             tokens,
-            ids,
+            joined.ids,
             grid,
             head_dim=self.config.pred_head_dim,
             layout=layout,
@@ -277,20 +287,23 @@ class VJEPA2Predictor(nn.Module):
         )
         stack = run_blocks(
             self.layer,
-            tokens,
+            tokens if joined.order is None else tokens[:, joined.order],
             rotary,
             implementation=attention_of(self.config),
             recompute=self.gradient_checkpointing and self.training,
             keep_levels=levels,
             keep_weights=bool(output_attentions),
+            segments=joined.segments,
         )
-        targets = self.layernorm(stack.tokens[:, num_context:])
+        states = [joined.context_first(level) for level in stack.levels]
+        tokens = joined.context_first(stack.tokens)
+        targets = self.layernorm(tokens[:, joined.num_context :])
         at_context = None
         if self.proj_context is not None:
-            at_context = self.proj_context(self.layernorm(stack.tokens[:, :num_context]))
+            at_context = self.proj_context(self.layernorm(tokens[:, : joined.num_context]))
         return PredictorOutput(
             last_hidden_state=cast(Tensor, self.proj(targets)),
-            hidden_states=tuple(stack.levels) if levels else None,
+            hidden_states=tuple(states) if levels else None,
             attentions=tuple(stack.weights) if output_attentions else None,
             context_hidden_state=at_context,
         )

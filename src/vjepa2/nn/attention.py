@@ -4,6 +4,7 @@ Parameter names are those of the Hugging Face port: `query/key/value/proj` in th
 predictor, `q_proj/k_proj/v_proj/out_proj` in the pooler.
 """
 
+from importlib.util import find_spec
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -12,9 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vjepa2.nn.rope import RotaryTables, apply_rotary
+from vjepa2.packing import Segments
 
 AttentionImplementation = Literal["sdpa", "eager"]
 ATTENTION_IMPLEMENTATIONS: tuple[str, ...] = get_args(AttentionImplementation)
+
+# The fused kernel for joined samples: PyTorch 2.10 has one, for heads of so many channels.
+HAS_VARLEN_KERNEL = find_spec("torch.nn.attention.varlen") is not None
+MAX_VARLEN_HEAD = 256
 
 
 class Attended(NamedTuple):
@@ -33,6 +39,7 @@ def attend(
     dropout: float = 0.0,
     need_weights: bool = False,
     causal_steps: int | None = None,
+    segments: Segments | None = None,
 ) -> Attended:
     """Scaled dot-product attention, every query to every key, scale `Dh ** -0.5`.
 
@@ -44,7 +51,13 @@ def attend(
         need_weights: also return the weights.
         causal_steps: number of equal time steps that the N tokens of queries and keys lie in, one
             after the other. A query then sees the keys of its own step and of those before it.
+        segments: samples that the N tokens of queries and keys are joined from (B = 1); each
+            attends to itself only. Without weights and steps.
     """
+    if segments is not None:
+        return _attend_by_sample(
+            query, key, value, segments, implementation=implementation, dropout=dropout
+        )
     if causal_steps is not None and causal_steps > 1:
         return _attend_by_step(
             query,
@@ -102,6 +115,47 @@ def _attend_by_step(
     return Attended(torch.cat(values, dim=1), torch.cat(weights, dim=2) if weights else None)
 
 
+def _attend_by_sample(
+    query: Float[Tensor, "1 N G Dh"],
+    key: Float[Tensor, "1 N G Dh"],
+    value: Float[Tensor, "1 N G Dh"],
+    segments: Segments,
+    *,
+    implementation: AttentionImplementation,
+    dropout: float,
+) -> Attended:
+    """Every sample of joined tokens to itself, without padding and without a mask."""
+    lengths = segments.lengths
+    if implementation == "sdpa" and dropout == 0.0 and _fits_varlen_kernel(query):
+        # Here, for the import takes a tenth of a second that others need not wait.
+        from torch.nn.attention.varlen import varlen_attn
+
+        bounds, longest = segments.offsets, segments.longest
+        out = varlen_attn(query[0], key[0], value[0], bounds, bounds, longest, longest)
+        return Attended(cast(Tensor, out).flatten(1)[None], None)
+    if len(set(lengths)) == 1:
+        parts = [tuple(x.unflatten(1, (-1, lengths[0]))[0] for x in (query, key, value))]
+    else:
+        parts = list(zip(*(x.split(lengths, dim=1) for x in (query, key, value)), strict=True))
+    values = [
+        attend(*part, implementation=implementation, dropout=dropout).values.flatten(0, 1)
+        for part in parts
+    ]
+    return Attended(torch.cat(values)[None], None)
+
+
+def _fits_varlen_kernel(query: Float[Tensor, "1 N G Dh"]) -> bool:
+    """Whether PyTorch's fused kernel for samples of different lengths takes these tensors."""
+    return (
+        HAS_VARLEN_KERNEL
+        and query.device.type == "cuda"
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= MAX_VARLEN_HEAD
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
 class RotaryAttention(nn.Module):
     """Self-attention with rotary positions; the attention of encoder and predictor."""
 
@@ -122,6 +176,7 @@ class RotaryAttention(nn.Module):
         implementation: AttentionImplementation,
         need_weights: bool = False,
         causal_steps: int | None = None,
+        segments: Segments | None = None,
     ) -> Attended:
         """Attend among all N tokens, or see `attend`; `rotary` holds their positions."""
         heads = (self.num_heads, -1)
@@ -135,6 +190,7 @@ class RotaryAttention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
             causal_steps=causal_steps,
+            segments=segments,
         )
         return Attended(self.proj(attended.values), attended.weights)
 

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from vjepa2.nn.attention import AttentionImplementation, RotaryAttention
 from vjepa2.nn.mlp import MLP, add_mlp
 from vjepa2.nn.rope import RotaryTables
+from vjepa2.packing import Segments
 
 
 class DropPath(nn.Module):
@@ -20,12 +21,18 @@ class DropPath(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Return `x` unchanged outside training."""
+    def forward(
+        self, x: Float[Tensor, "B N D"], segments: Segments | None = None
+    ) -> Float[Tensor, "B N D"]:
+        """Return `x` unchanged outside training; `segments` see `attend`."""
         if not self.training or self.probability == 0.0:
             return x
         kept = 1.0 - self.probability
-        mask = torch.empty(x.shape[0], 1, 1, dtype=x.dtype, device=x.device).bernoulli_(kept)
+        num_samples = x.shape[0] if segments is None else len(segments.lengths)
+        mask = torch.empty(num_samples, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(kept)
+        if segments is not None:
+            lengths = segments.offsets.diff()
+            mask = mask.repeat_interleave(lengths, dim=0, output_size=x.shape[1]).transpose(0, 1)
         return x * mask / kept
 
     def extra_repr(self) -> str:
@@ -82,18 +89,20 @@ class Block(nn.Module):
         implementation: AttentionImplementation = "sdpa",
         need_weights: bool = False,
         causal_steps: int | None = None,
+        segments: Segments | None = None,
     ) -> BlockOutput:
-        """Mix the tokens once; `rotary` holds their positions, `causal_steps` see `attend`."""
+        """Mix the tokens once; `rotary` holds their positions, for the rest see `attend`."""
         attended = self.attention(
             self.norm1(x),
             rotary,
             implementation=implementation,
             need_weights=need_weights,
             causal_steps=causal_steps,
+            segments=segments,
         )
-        x = x + self.drop_path(attended.values)
+        x = x + self.drop_path(attended.values, segments)
         if self.training:
-            x = x + self.drop_path(self.mlp(self.norm2(x)))
+            x = x + self.drop_path(self.mlp(self.norm2(x)), segments)
         else:
             x = add_mlp(x, self.norm2, self.mlp)
         return BlockOutput(x, attended.weights)
@@ -109,6 +118,7 @@ def run_blocks(
     keep_levels: Collection[int],
     keep_weights: bool,
     causal_steps: int | None = None,
+    segments: Segments | None = None,
 ) -> StackOutput:
     """Run a stack of blocks that share one set of rotary tables.
 
@@ -119,9 +129,10 @@ def run_blocks(
         keep_weights: return every block's attention weights.
         causal_steps: number of equal time steps that the tokens lie in, where none may see a later
             one; None: every token sees every token.
+        segments: samples that the tokens are joined from (B = 1), which do not see each other.
     """
     levels = [tokens if 0 in keep_levels else None] if keep_levels else []
-    options = (implementation, keep_weights, causal_steps)
+    options = (implementation, keep_weights, causal_steps, segments)
     weights = []
     for level, block in enumerate(blocks, start=1):
         if recompute:

@@ -45,13 +45,14 @@ class PatchEmbed3D(nn.Module):
     def forward(
         self,
         pixels: Float[Tensor, "B T C H W"],
-        keep_ids: Int[Tensor, "B K"] | None = None,
-    ) -> Float[Tensor, "B N D"]:
+        keep_ids: Int[Tensor, "B K"] | Int[Tensor, " total"] | None = None,
+    ) -> Float[Tensor, "B2 N D"]:
         """Embed tubelets in the order time, row, column.
 
         Args:
             pixels: normalised pixels.
-            keep_ids: int64 ids of the tubelets to embed, in their order; default: all.
+            keep_ids: int64 ids of the tubelets to embed, in their order; default: all. Ids
+                [total] count through the clips one after the other and give [1, total, D].
         """
         _, num_frames, _, height, width = pixels.shape
         t, h, w = self.grid(num_frames, height, width)
@@ -78,5 +79,9 @@ class PatchEmbed3D(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-def _pick(rows: Float[Tensor, "B N D"], ids: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+def _pick(
+    rows: Float[Tensor, "B N D"], ids: Int[Tensor, "B K"] | Int[Tensor, " total"]
+) -> Float[Tensor, "B2 K D"]:
+    if ids.ndim == 1:
+        return rows.flatten(0, 1)[ids][None]
     return rows.gather(1, ids[..., None].expand(-1, -1, rows.shape[-1]))
