@@ -6,7 +6,7 @@ colours, in all frames of the clip, because all tokens share one projection. Col
 of their own and cannot be compared between videos.
 
 The sign of a principal component is arbitrary, and solvers differ in it; here it is fixed from the
-data (`_orient`), so that the same features give the same colours everywhere.
+data (`_signs`), so that the same features give the same colours everywhere.
 """
 
 import base64
@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from vjepa2.errors import ShapeError
@@ -60,25 +60,65 @@ def colour_maps(tokens: Float[Tensor, "N D"], grid: TokenGrid) -> ColourMaps:
             f"Expected tokens [N={grid.num_tokens}, D] of the grid {tuple(grid)}, "
             f"got {list(tokens.shape)}."
         )
-    values = tokens.detach().cpu().double()
-    values = values - values.mean(dim=0)
-    # Eigenvectors of the covariance: unlike a randomised solver this needs no seed, and unlike an
-    # SVD of all tokens its cost hardly grows with their number.
-    variances, directions = torch.linalg.eigh(values.T @ values)
-    variances, directions = variances.flip(0).clamp(min=0), directions.flip(1)
-    scores = _orient(values @ directions[:, :NUM_COLOURS])
-    total = float(variances.sum())
-    shares = [float(value) / total if total > 0 else 0.0 for value in variances[:NUM_COLOURS]]
-    channels = _stretch(scores, smallest=1e-9 * total**0.5)
-    maps = channels.T.reshape(NUM_COLOURS, *grid).permute(1, 0, 2, 3)
-    return ColourMaps(
-        maps=(maps * 255).round().to(torch.uint8).contiguous(),
-        shares=(shares[0], shares[1], shares[2]),
-    )
+    colours, shares = ColourScale.of(tokens)
+    return ColourMaps(maps=colours.maps(tokens, grid), shares=shares)
 
 
-def _orient(scores: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-    """Choose the sign of each column by its third moment: the longer tail becomes bright.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ColourScale:
+    """Which direction is which colour, fitted to some tokens; others can be shown in it too.
+
+    Attributes:
+        mean: [D] of the tokens it was fitted to.
+        directions: [D, 3], their main directions, signs chosen.
+        low, span: [3], what is black, and how much further is full brightness.
+        varies: [3], False where the tokens do not differ: such a channel is middle grey.
+    """
+
+    mean: Float[Tensor, "D"]
+    directions: Float[Tensor, "D 3"]
+    low: Float[Tensor, "3"]
+    span: Float[Tensor, "3"]
+    varies: Bool[Tensor, "3"]
+
+    @classmethod
+    def of(cls, tokens: Float[Tensor, "N D"]) -> tuple["ColourScale", tuple[float, float, float]]:
+        """The scale of these tokens, and the share of their variance in each colour."""
+        values = tokens.detach().cpu().double()
+        mean = values.mean(dim=0)
+        values = values - mean
+        # Eigenvectors of the covariance: unlike a randomised solver this needs no seed, and unlike
+        # an SVD of all tokens its cost hardly grows with their number.
+        variances, directions = torch.linalg.eigh(values.T @ values)
+        variances, directions = variances.flip(0).clamp(min=0), directions.flip(1)
+        directions = directions[:, :NUM_COLOURS]
+        scores = values @ directions
+        signs = _signs(scores)
+        total = float(variances.sum())
+        shares = [float(value) / total if total > 0 else 0.0 for value in variances[:NUM_COLOURS]]
+        ends = torch.tensor([CLIPPED_SHARE, 1 - CLIPPED_SHARE], dtype=scores.dtype)
+        low, high = torch.quantile(scores * signs, ends, dim=0)
+        smallest = 1e-9 * total**0.5
+        scale = cls(
+            mean=mean,
+            directions=directions * signs,
+            low=low,
+            span=(high - low).clamp(min=smallest or 1.0),
+            varies=high - low > smallest,
+        )
+        return scale, (shares[0], shares[1], shares[2])
+
+    def maps(self, tokens: Float[Tensor, "N D"], grid: TokenGrid) -> UInt8[Tensor, "t 3 h w"]:
+        """One small picture a step, one pixel a token; see `ColourMaps.maps`."""
+        values = tokens.detach().cpu().double() - self.mean
+        stretched = ((values @ self.directions - self.low) / self.span).clamp(0, 1)
+        channels = torch.where(self.varies, stretched, torch.full_like(stretched, MIDDLE_GREY))
+        maps = channels.T.reshape(NUM_COLOURS, *grid).permute(1, 0, 2, 3)
+        return (maps * 255).round().to(torch.uint8).contiguous()
+
+
+def _signs(scores: Float[Tensor, "N 3"]) -> Float[Tensor, "3"]:
+    """The sign of each column by its third moment: the longer tail becomes bright.
 
     A symmetric column has no longer tail; there its first value of the largest size decides.
     """
@@ -86,16 +126,7 @@ def _orient(scores: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
     scale = scores.abs().pow(3).sum(dim=0)
     largest = scores.gather(0, scores.abs().argmax(dim=0, keepdim=True))[0]
     decides = torch.where(third.abs() > 1e-6 * scale, third, largest)
-    return torch.where(decides < 0, -scores, scores)
-
-
-def _stretch(scores: Float[Tensor, "N 3"], *, smallest: float) -> Float[Tensor, "N 3"]:
-    """Each column to 0..1; a column that does not vary becomes middle grey."""
-    ends = torch.tensor([CLIPPED_SHARE, 1 - CLIPPED_SHARE], dtype=scores.dtype)
-    low, high = torch.quantile(scores, ends, dim=0)
-    span = high - low
-    stretched = ((scores - low) / span.clamp(min=smallest or 1.0)).clamp(0, 1)
-    return torch.where(span > smallest, stretched, torch.full_like(scores, MIDDLE_GREY))
+    return torch.where(decides < 0, -1.0, 1.0).to(scores.dtype)
 
 
 def enlarge(maps: UInt8[Tensor, "t 3 h w"], *, height: int, width: int) -> UInt8[Tensor, "t 3 H W"]:
