@@ -1,0 +1,90 @@
+"""Random numbers that depend on what they are for, and on nothing else.
+
+A generator that is carried along makes every number depend on all that was drawn before it: on the
+number of processes, on a file that could not be read, on where a run was resumed. Here a number is
+looked up instead: Philox is a function from (key, counter) to random bits, and what the number is
+for is the counter. Bits are turned into numbers here, so that no release of NumPy changes a run.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+MAX_SEED = 2**64 - 1
+_ROUNDS = 8
+_MASK64 = MAX_SEED
+
+
+class Purpose(IntEnum):
+    """What numbers are for: streams of different purposes share none."""
+
+    ITEM = 1
+    REPLACEMENT = 2
+    MOMENT = 3
+    CROP = 4
+    FLIP = 5
+    EPOCH = 6
+
+
+class Draws:
+    """A stream of numbers for one purpose of one sample.
+
+    Args:
+        seed: of the run, 0 to `MAX_SEED`.
+        purpose: what the numbers decide.
+        step, position, attempt: which sample: number of the update (0-based), of the sample in its
+            global batch, and of the replacement of a bad file.
+    """
+
+    def __init__(
+        self, seed: int, purpose: Purpose, *, step: int = 0, position: int = 0, attempt: int = 0
+    ) -> None:
+        key = np.array([seed, int(purpose)], dtype=np.uint64)
+        counter = np.array([0, attempt, position, step], dtype=np.uint64)
+        self._bits = np.random.Philox(key=key, counter=counter)
+
+    def bits(self) -> int:
+        """Return 64 random bits."""
+        return int(self._bits.random_raw())
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """Return a number in [low, high)."""
+        return low + (high - low) * ((self.bits() >> 11) * 2.0**-53)
+
+    def below(self, count: int) -> int:
+        """Return an integer in 0 .. count-1."""
+        return min(int(self.uniform() * count), count - 1)
+
+
+class Permutation:
+    """A random order of 0 .. size-1 that is computed one place at a time, in constant memory.
+
+    A Feistel network permutes the next power of four; what falls outside is sent through again
+    until it falls inside, which keeps it a permutation.
+
+    Args:
+        size: how many, above 0.
+        draws: where the keys come from.
+    """
+
+    def __init__(self, size: int, draws: Draws) -> None:
+        self._size = size
+        self._half = max(1, ((size - 1).bit_length() + 1) // 2)
+        self._keys = [draws.bits() for _ in range(_ROUNDS)]
+
+    def __getitem__(self, place: int) -> int:
+        mask = (1 << self._half) - 1
+        while True:
+            left, right = place >> self._half, place & mask
+            for key in self._keys:
+                left, right = right, left ^ (_mixed(right ^ key) & mask)
+            place = left << self._half | right
+            if place < self._size:
+                return place
+
+
+def _mixed(value: int) -> int:
+    """The finaliser of splitmix64: every bit of the result depends on every bit of `value`."""
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK64
+    return value ^ (value >> 31)
