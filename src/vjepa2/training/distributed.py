@@ -212,7 +212,7 @@ def _own_device(device: str | torch.device, *, world_size: int, local_rank: int)
     found = resolve_device(device)
     if world_size == 1:
         return found
-    if found.index is not None:
+    if cast("int | None", found.index) is not None:
         raise ConfigError(
             f"device={str(device)!r} names one device for all {world_size} processes. "
             f"Give {found.type!r}: each process takes its own."

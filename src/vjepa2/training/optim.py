@@ -19,7 +19,7 @@ from vjepa2.errors import ConfigError
 from vjepa2.strict_config import StrictConfig
 
 # Parts that wrappers put into the names of parameters (compilation, DDP, recomputation).
-WRAPPER_PARTS = ("_orig_mod.", "_checkpoint_wrapped_module.", "module.")
+WRAPPER_PARTS = ("_orig_mod", "_checkpoint_wrapped_module", "module")
 LAYER = re.compile(r"(?:^|\.)layer\.(\d+)\.")
 
 
@@ -113,9 +113,7 @@ def parameter_groups(
 
 def canonical_name(name: str) -> str:
     """A parameter's name without what wrappers add to it."""
-    for part in WRAPPER_PARTS:
-        name = name.replace(part, "")
-    return name
+    return ".".join(part for part in name.split(".") if part not in WRAPPER_PARTS)
 
 
 def _depths(names: list[str]) -> list[int]:

@@ -1,0 +1,467 @@
+"""Checkpoints of a run: complete or not there, at whatever moment the run is killed.
+
+    checkpoints/
+      step-0000100/             100 updates were made; step 100 (0-based) is the next
+        checkpoint.json         index, configuration, versions, small values
+        part-0000.safetensors   tensors of process 0 ...
+      protected.json            which steps are kept for a reason: {"best": 100}
+      .lock                     held while a run trains here
+
+A checkpoint is written into a hidden folder, brought to the disk and renamed. What has a name of
+its own is therefore complete; hidden leftovers of killed runs are removed by the next one. It can
+be read by another number of processes than wrote it. All processes must see the same folder.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from vjepa2._version import __version__
+from vjepa2.errors import (
+    CheckpointFormatError,
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+    OutputError,
+    VJEPAError,
+    checked_integer,
+)
+from vjepa2.files import write_json
+from vjepa2.training.checkpoint_index import (
+    INDEX_NAME,
+    CheckpointIndex,
+    PartFile,
+    TensorEntry,
+    config_differences,
+    read_index,
+)
+from vjepa2.training.distributed import Processes
+from vjepa2.training.parts import PartReader, file_facts, write_part
+from vjepa2.training.state import (
+    TrainingState,
+    local_slice,
+    named_tensors,
+    prepare_optimizer,
+    random_states,
+    set_random_states,
+)
+
+STEP_NAME = re.compile(r"step-(\d{7,})")
+WRITING, REPLACED, DELETING = ".writing-", ".replaced-", ".deleting-"
+PROTECTED_NAME = "protected.json"
+
+
+def step_name(step: int) -> str:
+    """Name of the folder of a checkpoint."""
+    return f"step-{step:07d}"
+
+
+class CheckpointStore:
+    """The checkpoints of one run.
+
+    All processes make one together and call its methods together.
+
+    Args:
+        folder: for the checkpoints; made when the first one is written.
+        config: resolved configuration of the run as JSON values.
+        processes: of the run.
+        keep: the newest ones that stay; protected ones stay besides.
+        may_differ: fields and sections of `config` that may change from start to resume.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        config: Mapping[str, Any],
+        processes: Processes,
+        keep: int = 2,
+        may_differ: tuple[str, ...] = (),
+    ) -> None:
+        self.folder = Path(folder)
+        self.keep = checked_integer("keep", keep, least=1)
+        self._config = json.loads(json.dumps(config))  # tuples become lists, as on the disk
+        self._processes = processes
+        self._may_differ = may_differ
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only run that writes here, and clear away what killed ones left.
+
+        Raises:
+            OutputError: another run trains in this folder, or it cannot be written.
+        """
+        first = self._processes.is_first
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        with self._together(f"use {self.folder}"):
+            if first:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    lock.acquire()
+                except Timeout:
+                    raise OutputError(
+                        f"Another run trains in {self.folder}: wait for it, or choose another "
+                        "folder."
+                    ) from None
+                self._clear()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, ascending."""
+        return sorted(self._processes.from_first(_steps_in(self.folder)))
+
+    def latest(self) -> int | None:
+        """Step of the newest checkpoint, or None."""
+        return max(self.steps(), default=None)
+
+    def save(self, step: int, state: TrainingState) -> Path:
+        """Write a checkpoint; one of the same step is replaced, old ones are removed.
+
+        Args:
+            step: updates that were made.
+            state: of the run now.
+
+        Returns:
+            its folder.
+
+        Raises:
+            OutputError: the disk is full or not writable; the earlier checkpoints are as before.
+        """
+        target = self.folder / step_name(step)
+        temporary = self.folder / f"{WRITING}{target.name}"
+        first = self._processes.is_first
+        try:
+            with self._together(f"write {target}"):
+                if first:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    temporary.mkdir(parents=True)
+            part = f"part-{self._processes.rank:04d}.safetensors"
+            own: tuple[PartFile, dict[str, TensorEntry]] | None = None
+            with self._together(f"write {target}"):
+                own = self._write_part(temporary / part, state)
+            assert own is not None
+            written = self._processes.gather((part, *own))
+            with self._together(f"write {target}"):
+                if first:
+                    self._finish(step, state, temporary, target, written)
+        finally:
+            if first:
+                shutil.rmtree(temporary, ignore_errors=True)
+        if first:
+            self._remove_old()
+        return target
+
+    def load(self, step: int, state: TrainingState) -> dict[str, Any]:
+        """Bring modules, optimizer and random numbers back to where a checkpoint was written.
+
+        Args:
+            step: of the checkpoint, see `latest`.
+            state: live modules and optimizer, changed in place.
+
+        Returns:
+            `values` of the saved state.
+
+        Raises:
+            CheckpointNotFoundError: there is none of this step.
+            CheckpointFormatError: it is damaged (the next older one is named), or belongs to a run
+                of another configuration (the differences are listed).
+            CheckpointMismatchError: its tensors are not those of the modules.
+        """
+        folder = self.folder / step_name(step)
+        index: CheckpointIndex | None = None
+        with self._together(f"read {folder}"):
+            if not folder.is_dir():
+                raise CheckpointNotFoundError(
+                    f"There is no checkpoint {folder}. There are: "
+                    f"{', '.join(map(step_name, _steps_in(self.folder))) or 'none'}."
+                )
+            try:
+                index = read_index(folder)
+                self._check_sums(folder, index)
+            except CheckpointFormatError as error:
+                raise self._damaged(folder, step, error) from error
+            self._check_config(folder, index)
+        assert index is not None
+        with self._together(f"read {folder}"):
+            self._read(folder, index, state)
+        return index.values
+
+    def stored_config(self, step: int) -> dict[str, Any]:
+        """The configuration that a checkpoint was written with.
+
+        Raises:
+            CheckpointFormatError: the checkpoint is damaged or not there.
+        """
+        return read_index(self.folder / step_name(step)).config
+
+    def protect(self, reason: str, step: int) -> None:
+        """Keep a checkpoint however old it gets, in place of the one kept so far for this reason.
+
+        Args:
+            reason: such as "best" or "healthy".
+            step: of a checkpoint that is there.
+
+        Raises:
+            CheckpointNotFoundError: there is none of this step.
+            OutputError: the note cannot be written.
+        """
+        with self._together(f"protect {step_name(step)}"):
+            if step not in _steps_in(self.folder):
+                raise CheckpointNotFoundError(f"There is no checkpoint {step_name(step)} to keep.")
+            if self._processes.is_first:
+                write_json(self.folder / PROTECTED_NAME, {**self._protected(), reason: step})
+        if self._processes.is_first:
+            self._remove_old()
+
+    def protected(self) -> dict[str, int]:
+        """Step of the checkpoint that is kept for each reason."""
+        return self._processes.from_first(self._protected())
+
+    def discard_after(self, step: int) -> None:
+        """Remove the checkpoints after `step`, before going back to it."""
+        if self._processes.is_first:
+            kept = {reason: kept for reason, kept in self._protected().items() if kept <= step}
+            if kept != self._protected():
+                write_json(self.folder / PROTECTED_NAME, kept)
+            for later in _steps_in(self.folder):
+                if later > step:
+                    self._remove(later)
+        self._processes.barrier()
+
+    @contextlib.contextmanager
+    def _together(self, doing: str) -> Iterator[None]:
+        """If the block fails in one process, it raises in all of them."""
+        error: VJEPAError | None = None
+        try:
+            yield
+        except VJEPAError as problem:
+            error = problem
+        except OSError as problem:
+            error = OutputError(f"Cannot {doing}: {problem.strerror or problem}.")
+            error.__cause__ = problem
+        self._processes.raise_together(error)
+
+    def _write_part(
+        self, path: Path, state: TrainingState
+    ) -> tuple[PartFile, dict[str, TensorEntry]]:
+        """Write what this process answers for: its slices, and its share of what all hold."""
+        rank, world_size = self._processes.rank, self._processes.world_size
+        own, entries = {}, {}
+        for number, (name, tensor) in enumerate(named_tensors(state).items()):
+            part = local_slice(tensor)
+            mine = part.start < part.stop if part.is_part else number % world_size == rank
+            if mine or (not part.is_part and part.start == part.stop and rank == 0):
+                own[name] = part.tensor
+                entries[name] = TensorEntry(
+                    dtype=str(tensor.dtype).removeprefix("torch."),
+                    shape=part.shape,
+                    parts=((path.name, part.start, part.stop),),
+                )
+        for name, tensor in random_states(self._processes.device).items():
+            full_name = f"random.{rank}.{name}"
+            own[full_name] = tensor
+            entries[full_name] = TensorEntry(
+                dtype=str(tensor.dtype).removeprefix("torch."),
+                shape=tuple(tensor.shape),
+                parts=((path.name, 0, tensor.shape[0]),),
+            )
+        facts = write_part(path, own)
+        return PartFile(num_bytes=facts.num_bytes, checksum=facts.checksum), entries
+
+    def _finish(
+        self,
+        step: int,
+        state: TrainingState,
+        temporary: Path,
+        target: Path,
+        written: list[tuple[str, PartFile, dict[str, TensorEntry]]],
+    ) -> None:
+        """Write the index and give the checkpoint its name."""
+        parts: dict[str, list[TensorEntry]] = {}
+        for _, _, entries in written:
+            for name, entry in entries.items():
+                parts.setdefault(name, []).append(entry)
+        index = CheckpointIndex(
+            step=step,
+            world_size=self._processes.world_size,
+            config=self._config,
+            versions={
+                "vjepa2": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            values=json.loads(json.dumps(dict(state.values))),
+            files={name: file for name, file, _ in written},
+            tensors={
+                name: entries[0].model_copy(
+                    update={"parts": tuple(part for entry in entries for part in entry.parts)}
+                )
+                for name, entries in parts.items()
+            },
+        )
+        if absent := [name for name, _, _ in written if not (temporary / name).is_file()]:
+            raise OutputError(
+                f"{', '.join(absent)} of {target} cannot be seen from process 0. All processes "
+                "must write into the same folder, on a file system that all machines share."
+            )
+        _write_durably(temporary / INDEX_NAME, json.dumps(index.model_dump()))
+        _sync_folder(temporary)
+        replaced = self.folder / f"{REPLACED}{target.name}"
+        if target.exists():
+            target.rename(replaced)
+        temporary.rename(target)
+        _sync_folder(self.folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _read(self, folder: Path, index: CheckpointIndex, state: TrainingState) -> None:
+        stored = {name: entry.stored() for name, entry in index.tensors.items()}
+        prepare_optimizer(state, {name: tensor.dtype for name, tensor in stored.items()})
+        live = named_tensors(state)
+        _check_tensors(folder, live, index.tensors)
+        reader = PartReader(folder, stored)
+        for name, tensor in live.items():
+            part = local_slice(tensor)
+            reader.read_into(part.tensor, name, part.start)
+        prefix = f"random.{self._processes.rank}."
+        states = {}
+        for name in stored:
+            if name.startswith(prefix):
+                values = torch.empty(stored[name].shape, dtype=getattr(torch, stored[name].dtype))
+                reader.read_into(values, name, 0)
+                states[name.removeprefix(prefix)] = values
+        if states:
+            # With more processes than before, the new ones go on from their seed.
+            set_random_states(states, self._processes.device)
+
+    def _check_sums(self, folder: Path, index: CheckpointIndex) -> None:
+        """Each process looks at its share of the files."""
+        rank, world_size = self._processes.rank, self._processes.world_size
+        for name in sorted(index.files)[rank::world_size]:
+            try:
+                found = file_facts(folder / name)
+            except OSError as error:
+                raise CheckpointFormatError(f"{folder / name} cannot be read: {error}.") from error
+            if found.checksum != index.files[name].checksum:
+                raise CheckpointFormatError(f"{folder / name} is damaged: its checksum is wrong.")
+
+    def _check_config(self, folder: Path, index: CheckpointIndex) -> None:
+        lines = config_differences(index.config, self._config, may_differ=self._may_differ)
+        if lines:
+            listed = "\n  ".join(lines)
+            raise CheckpointFormatError(
+                f"{folder} belongs to a run of another configuration:\n  {listed}\n"
+                "Go on with that configuration, or train in another folder."
+            )
+
+    def _damaged(
+        self, folder: Path, step: int, error: CheckpointFormatError
+    ) -> CheckpointFormatError:
+        older = None
+        for candidate in reversed(_steps_in(self.folder)):
+            if candidate < step:
+                with contextlib.suppress(CheckpointFormatError):
+                    read_index(self.folder / step_name(candidate))
+                    older = candidate
+                    break
+        advice = (
+            f"The newest one before it that is complete is {step_name(older)}: remove the folder "
+            f"{folder} to go on from there."
+            if older is not None
+            else "There is no complete one before it: train in another folder."
+        )
+        return CheckpointFormatError(f"{error} {advice}")
+
+    def _protected(self) -> dict[str, int]:
+        path = self.folder / PROTECTED_NAME
+        if not path.exists():
+            return {}
+        try:
+            noted = json.loads(path.read_text(encoding="utf-8"))
+            return {str(reason): int(step) for reason, step in noted.items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointFormatError(f"{path} cannot be read: {error}. Remove it.") from error
+
+    def _remove_old(self) -> None:
+        steps = _steps_in(self.folder)
+        kept = {*steps[-self.keep :], *self._protected().values()}
+        for step in steps:
+            if step not in kept:
+                self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        # Renamed first: a folder that is half removed must not be taken for a checkpoint.
+        path = self.folder / step_name(step)
+        hidden = self.folder / f"{DELETING}{path.name}"
+        with contextlib.suppress(OSError):  # left for the next run to clear
+            path.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+    def _clear(self) -> None:
+        """Remove what a killed run was writing or removing; put back what it was replacing."""
+        for path in self.folder.glob(f"{REPLACED}*"):
+            target = self.folder / path.name.removeprefix(REPLACED)
+            if target.exists():
+                shutil.rmtree(path)
+            else:
+                path.rename(target)
+        for prefix in (WRITING, DELETING):
+            for path in self.folder.glob(f"{prefix}*"):
+                shutil.rmtree(path)
+
+
+def _steps_in(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    found = [STEP_NAME.fullmatch(path.name) for path in folder.iterdir()]
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _check_tensors(
+    folder: Path, live: Mapping[str, torch.Tensor], stored: Mapping[str, TensorEntry]
+) -> None:
+    """Raise `CheckpointMismatchError` unless both have the same names, shapes and types."""
+    kept = {name: entry for name, entry in stored.items() if not name.startswith("random.")}
+    missing, unexpected = live.keys() - kept.keys(), kept.keys() - live.keys()
+    mismatched = []
+    for name in live.keys() & kept.keys():
+        has = f"{kept[name].dtype} {list(kept[name].shape)}"
+        needs = f"{str(live[name].dtype).removeprefix('torch.')} {list(live[name].shape)}"
+        if has != needs:
+            mismatched.append((name, has, needs))
+    if missing or unexpected or mismatched:
+        first = sorted([*missing, *unexpected, *(name for name, _, _ in mismatched)])[0]
+        raise CheckpointMismatchError(
+            f"The tensors of {folder} are not those of this run: {len(missing)} are missing, "
+            f"{len(unexpected)} have no place, {len(mismatched)} differ in shape or type; the "
+            f"first is {first!r}. Go on with the code and configuration that wrote it.",
+            missing=missing,
+            unexpected=unexpected,
+            mismatched=mismatched,
+        )
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
