@@ -213,8 +213,9 @@ class VJEPA2Encoder(nn.Module):
             ids = kept.ids[None].to(tokens.device)
         else:
             tokens = self.embeddings(pixel_values_videos, kept)
-            every = torch.arange(grid.num_tokens, device=tokens.device)[None]
-            ids = every if kept is None else kept.to(tokens.device)
+            if kept is None:
+                kept = torch.arange(grid.num_tokens, device=tokens.device)[None]
+            ids = kept.to(tokens.device)
         layout, reference_side = positions_of(self.config, rescaled=True)
         rotary = tables_for(
             tokens,

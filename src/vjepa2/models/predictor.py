@@ -287,7 +287,7 @@ class VJEPA2Predictor(nn.Module):
         )
         stack = run_blocks(
             self.layer,
-            tokens if joined.order is None else tokens[:, joined.order],
+            joined.as_read(tokens),
             rotary,
             implementation=attention_of(self.config),
             recompute=self.gradient_checkpointing and self.training,

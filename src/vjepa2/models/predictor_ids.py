@@ -26,7 +26,15 @@ class JoinedIds(NamedTuple):
 
     def context_first(self, tokens: Tensor | None) -> Any:
         """Tokens as the blocks read them, put as [all context, all targets]."""
-        return tokens if tokens is None or self.place is None else tokens[:, self.place]
+        return _taken(tokens, self.place)
+
+    def as_read(self, tokens: Tensor) -> Tensor:
+        """Tokens [all context, all targets] in the order in which the blocks read them."""
+        return cast(Tensor, _taken(tokens, self.order))
+
+
+def _taken(tokens: Tensor | None, order: Tensor | None) -> Any:
+    return tokens if tokens is None or order is None else tokens.index_select(1, order)
 
 
 def join_ids(
