@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from vjepa2.data.crop import axis_taps, choose_box
 from vjepa2.data.draws import Draws, Purpose
@@ -16,7 +18,7 @@ MAX_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipDecoder:
+class ClipDecoder(Dataset[Answer]):
     """Makes samples; holds settings only, so that it travels to other processes.
 
     Attributes:
@@ -92,7 +94,7 @@ class ClipDecoder:
 
     def _frame_ids(
         self, file: OpenedFile, source: SourceConfig, *, moment: float
-    ) -> "tuple[np.ndarray, np.ndarray]":
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Numbers of the frames that are shown, and when each appears: int64 and float64 [T]."""
         num_frames = self.num_frames if source.num_frames is None else source.num_frames
         if file.is_image:
