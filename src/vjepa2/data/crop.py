@@ -102,8 +102,9 @@ def axis_taps(num_in: int, num_out: int) -> Taps:
         at = np.arange(num_out)
         return Taps(at, at, at, np.zeros(num_out, dtype=np.float32))
     scale = np.float32(num_in) / np.float32(num_out)
-    centers = scale * (np.arange(num_out, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
-    source = np.maximum(centers, np.float32(0))
+    # Multiplied and added with one rounding, as processors with FMA instructions do.
+    centers = np.float64(scale) * (np.arange(num_out) + 0.5) - 0.5
+    source = np.maximum(centers.astype(np.float32), np.float32(0))
     low = np.minimum(source.astype(np.int64), num_in - 1)
     high = np.minimum(low + 1, num_in - 1)
     weight = (source - low.astype(np.float32)).astype(np.float32)
