@@ -105,8 +105,8 @@ def test_sizes_are_mixed_in_one_batch_and_repeated_frames_come_back() -> None:
     assert tuple(pixels.shape) == (3, 3, 3, 24, 24)
     first = one_after_the_other(small, box_small, size=size, flip=False, augment=COLOURS)
     second = one_after_the_other(large, box_large, size=size, flip=True, augment=COLOURS)
-    assert torch.allclose(pixels[0].double(), first[[0, 1, 1]], atol=1e-5)
-    assert torch.allclose(pixels[1].double(), second, atol=1e-5)
+    assert torch.allclose(pixels[0].double(), first[[0, 1, 1]], atol=1e-3)
+    assert torch.allclose(pixels[1].double(), second, atol=1e-3)
     assert torch.equal(pixels[2, 0], pixels[2, 2])
 
 
@@ -129,7 +129,7 @@ def test_any_number_of_channels_and_wide_pixels(dtype: torch.dtype) -> None:
     for size in ((16, 16), (48, 48)):
         sample = sample_of(frames, box, size=size, flip=True)
         expected = one_after_the_other(frames, box, size=size, flip=True, augment=augment)
-        assert torch.allclose(to_pixels([sample], augment)[0].double(), expected, atol=1e-4)
+        assert torch.allclose(to_pixels([sample], augment)[0].double(), expected, atol=1e-3)
 
 
 def test_clips_of_different_lengths_make_no_batch() -> None:

@@ -50,7 +50,7 @@ def test_published_rule_for_long_and_short_files(length: int, moment: float) -> 
     found = published_frames(length, average_fps=8.0, fps=2, num_frames=8, moment=moment)
     end = 32 + int(moment * (length - 32))  # any of 32 .. length-1
     assert found == published_by_hand(length, 4, 8, end)
-    assert len(found) == 8 and 0 <= min(found) and max(found) < length
+    assert len(found) == 8 and min(found) >= 0 and max(found) < length
 
 
 def test_published_rule_refuses_a_rate_above_that_of_the_file() -> None:
