@@ -147,7 +147,7 @@ def test_a_student_of_one_level_learns_a_teachers_last_tokens() -> None:
     last = teacher(pixels).last_hidden_state
     torch.testing.assert_close(targets, F.layer_norm(last, (48,), eps=1e-5))
     losses = student(pixels, targets, some_masks(student.encoder.grid(pixels)))
-    assert float(losses.total) > 0
+    assert float(losses.prediction) > 0
 
 
 def test_first_loss_of_a_fresh_network_is_that_of_the_published_code() -> None:

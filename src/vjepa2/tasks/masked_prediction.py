@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vjepa2.losses import context_weights, normalised_targets, prediction_error
 from vjepa2.masking import Masks, PackedIds, PackedMasks, context_distances
 from vjepa2.models.encoder import VJEPA2Encoder
+from vjepa2.models.outputs import PredictorOutput
 from vjepa2.models.predictor import VJEPA2Predictor
 from vjepa2.nn.modality import Modality
 from vjepa2.shapes import TokenGrid
@@ -111,6 +112,7 @@ class MaskedPrediction(nn.Module):
         targets: Tensor,
         masks: Sequence[Masks | PackedMasks],
         context_share: float = 0.0,
+        mask_shares: Sequence[tuple[float, float]] | None = None,
     ) -> Losses:
         """Loss of one micro-batch.
 
@@ -127,11 +129,11 @@ class MaskedPrediction(nn.Module):
         grid = self.encoder.grid(pixels)
         modality = self.encoder.embeddings.modality_of(pixels.shape[1])
         at_hidden, at_visible = [], []
-        for mask in masks:
+        for mask, shares in zip(masks, mask_shares or [(1.0, 1.0)] * len(masks), strict=True):
             hidden, visible = self._errors(pixels, targets, mask, grid, modality)
-            at_hidden.append(hidden)
+            at_hidden.append(shares[0] * hidden)
             if visible is not None:
-                at_visible.append(visible)
+                at_visible.append(shares[1] * visible)
         prediction = torch.stack(at_hidden).mean()
         if not at_visible:
             return Losses(self._touched(prediction, modality), prediction.detach(), None)
@@ -139,6 +141,30 @@ class MaskedPrediction(nn.Module):
         # Also while the share is 0: a wrapper that averages gradients expects one of every weight.
         total = prediction + context_share * context
         return Losses(self._touched(total, modality), prediction.detach(), context.detach())
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The student's last tokens of whole clips, [B, N, D]."""
+        return read_tokens(self.encoder, pixels, levels=())
+
+    def predict_hidden(self, pixels: Tensor, mask: Masks | PackedMasks) -> Tensor:
+        """What the student says of the hidden tokens, [B, M, levels * D]."""
+        predicted = self._predict(
+            pixels,
+            mask,
+            self.encoder.grid(pixels),
+            self.encoder.embeddings.modality_of(pixels.shape[1]),
+        )
+        assert predicted.last_hidden_state is not None
+        return predicted.last_hidden_state
+
+    def _predict(
+        self, pixels: Tensor, mask: Masks | PackedMasks, grid: TokenGrid, modality: Modality
+    ) -> PredictorOutput:
+        visible_ids, hidden_ids = ids_of(mask)
+        tokens = read_tokens(self.encoder, pixels, visible_ids, levels=self.levels)
+        return self.predictor.predict(
+            tokens, visible_ids, hidden_ids, grid=grid, mask_index=MASK_INDEX, modality=modality
+        )
 
     def _errors(
         self,
@@ -149,15 +175,7 @@ class MaskedPrediction(nn.Module):
         modality: Modality,
     ) -> tuple[Tensor, Tensor | None]:
         visible_ids, hidden_ids = ids_of(mask)
-        tokens = read_tokens(self.encoder, pixels, visible_ids, levels=self.levels)
-        predicted = self.predictor.predict(
-            tokens,
-            visible_ids,
-            hidden_ids,
-            grid=grid,
-            mask_index=MASK_INDEX,
-            modality=modality,
-        )
+        predicted = self._predict(pixels, mask, grid, modality)
         assert predicted.last_hidden_state is not None
         hidden = prediction_error(
             predicted.last_hidden_state, tokens_of(targets, hidden_ids), exponent=self.exponent

@@ -17,7 +17,7 @@ from vjepa2.training.health import HealthConfig
 from vjepa2.training.optim import OptimConfig
 from vjepa2.training.schedules import ScheduleConfig
 
-Share = Literal["batch", "micro_batch", "none"]
+Truncation = Literal["batch", "micro_batch", "none"]
 
 
 class NetworkConfig(StrictConfig):
@@ -226,8 +226,8 @@ class PretrainConfig(StrictConfig):
         images: still images beside the clips; only V-JEPA 2.1.
         masks: every one is applied to every clip.
         truncation: masks of a batch differ in their number of tokens. "batch" cuts them to the
-            shortest of the whole batch, "micro_batch" to that of each micro-batch (published, with
-            the share of one process), "none" uses every token (joined without padding).
+            shortest of the whole batch, "micro_batch" to that of each micro-batch (published: what
+            one GPU holds), "none" uses every token (joined without padding).
         fit_masks: hide fewer blocks where a small grid would leave nothing visible.
         objective, optim, schedule, health, runtime: see there.
         adapters: train adapters in the encoder instead of all its weights; needs `start_from`.
@@ -243,7 +243,7 @@ class PretrainConfig(StrictConfig):
     cooldown_clip: ClipConfig | None = None
     images: ImageConfig | None = None
     masks: tuple[MaskConfig, ...] = Field(default_factory=published_masks)
-    truncation: Share = "micro_batch"
+    truncation: Truncation = "batch"
     fit_masks: bool = True
     objective: ObjectiveConfig = ObjectiveConfig()
     optim: OptimConfig = OptimConfig()

@@ -21,6 +21,7 @@ from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.masked_prediction import MaskedPrediction
 from vjepa2.tasks.pretrain_config import AdapterConfig, ClipConfig, PretrainConfig
+from vjepa2.tasks.pretrain_folder import is_run, load_run_config
 from vjepa2.video.processor import VJEPA2VideoProcessor
 
 
@@ -80,7 +81,9 @@ def make_networks(config: PretrainConfig) -> Networks:
 def start_model(config: PretrainConfig) -> VJEPA2Model:
     """The network before the first update, in float32."""
     if config.network is None:
-        assert config.start_from is not None  # checked by the configuration
+        assert config.start_from is not None  # `check_complete` was called
+        if is_run(config.start_from):  # its weights come from its checkpoint, once all is wrapped
+            return start_model(load_run_config(config.start_from))
         model = VJEPA2Model.from_pretrained(config.start_from, dtype=torch.float32)
         _check_clips(config, model.config)
         return model

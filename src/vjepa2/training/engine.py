@@ -17,7 +17,8 @@ from typing import Any, Literal, Protocol
 import torch
 
 from vjepa2.errors import ConfigError, DivergedError, TrainingMemoryError, checked_integer
-from vjepa2.training.checkpoint import CheckpointStore, step_name
+from vjepa2.training.checkpoint import CheckpointStore
+from vjepa2.training.checkpoint_folder import step_name
 from vjepa2.training.console import StepProgress
 from vjepa2.training.distributed import Processes
 from vjepa2.training.metrics import MetricsLog
@@ -26,7 +27,7 @@ from vjepa2.training.state import TrainingState
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 MAX_ROLLBACKS = 3
 
-Reason = Literal["finished", "stop_at", "signal"]
+Reason = Literal["finished", "stop_at", "signal", "alarm"]
 
 
 class Trainable(Protocol):
@@ -41,6 +42,7 @@ class Trainable(Protocol):
 
         Raises:
             RollBack: go back to an earlier checkpoint instead.
+            StopTraining: make no update, save and end.
         """
         ...
 
@@ -71,21 +73,27 @@ class RollBack(Exception):  # noqa: N818  # no error: a request
         self.step, self.reason = step, reason
 
 
+class StopTraining(Exception):  # noqa: N818  # no error: a request
+    """Raised by `run_step` before its update, in all processes: save and end, with a reason."""
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """How a run ended.
 
     Attributes:
-        reason: "finished" (all steps), "stop_at", or "signal".
+        reason: "finished" (all steps), "stop_at", "signal", or "alarm" (`StopTraining`).
         step: updates made in all; a checkpoint of this step was written.
         resumed_from: step of the checkpoint that it went on from; None for a fresh run.
         signal_name: "SIGTERM" ... where a signal stopped this process, else None.
+        alarm: what `StopTraining` said, else "".
     """
 
     reason: Reason
     step: int
     resumed_from: int | None
     signal_name: str | None
+    alarm: str = ""
 
 
 def run_training(
@@ -148,11 +156,11 @@ def run_training(
                         engine.save()
             reason: Reason = "stop_at" if end < num_steps else "finished"
             if engine.step < end:
-                reason = "signal"
+                reason = "alarm" if engine.alarm else "signal"
             log.event(engine.step - 1, "stopped", {"reason": reason})
         finally:
             log.close()
-    return TrainingResult(reason, engine.step, engine.resumed_from, signals.caught)
+    return TrainingResult(reason, engine.step, engine.resumed_from, signals.caught, engine.alarm)
 
 
 class _Engine:
@@ -172,6 +180,7 @@ class _Engine:
         self.saved_step: int | None = None
         self.resumed_from: int | None = None
         self.num_rollbacks = 0
+        self.alarm = ""
 
     def start(self) -> None:
         """Go on from the newest checkpoint, or begin."""
@@ -201,6 +210,9 @@ class _Engine:
         except RollBack as wish:
             self._roll_back(wish)
             return {}
+        except StopTraining as wish:
+            self.alarm = str(wish)
+            return {"stop": 1.0}
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise self._out_of_memory(error, memory_advice) from error

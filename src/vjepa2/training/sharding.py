@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from vjepa2.errors import ConfigError, check_choice
@@ -82,9 +82,7 @@ def wrap(
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return module  # a teacher: no gradients to average
         devices = [processes.device] if processes.device.type == "cuda" else None
-        return DistributedDataParallel(
-            module, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
-        )
+        return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
     mesh = init_device_mesh(processes.device.type, (processes.world_size,))
     inner = [part for part in module.modules() if isinstance(part, blocks) and part is not module]
     children = [part for part in module.children() if part not in inner and _has_weights(part)]
@@ -95,6 +93,13 @@ def wrap(
         # would use these copies although the slices have moved on.
         module.register_forward_hook(_give_back)
     return module
+
+
+def make_callable(module: nn.Module, *methods: str) -> None:
+    """Let methods other than `forward` of a sharded module bring its weights together too."""
+    if isinstance(module, FSDPModule):
+        for method in methods:
+            register_fsdp_forward_method(module, method)
 
 
 def _has_weights(module: nn.Module) -> bool:

@@ -111,6 +111,7 @@ def _pretrain(size: Size, mode: Mode) -> PretrainConfig:
             final_lr=5.25e-4,
             stretch=_stretch(mode),
         ),
+        truncation="micro_batch",
         runtime=_ON_MANY_GPUS,
     )
 
@@ -124,6 +125,7 @@ def _cooldown(size: Size, mode: Mode, *, crop_size: int, micro_batch: int) -> Pr
             num_frames=64, crop_size=crop_size, batch_size=_GLOBAL_BATCH, micro_batch=micro_batch
         ),
         schedule=_only_cooldown(mode, lr=5.25e-4),
+        truncation="micro_batch",
         runtime=_ON_MANY_GPUS,
     )
 
@@ -219,6 +221,7 @@ def _pretrain_2_1(size: Size, mode: Mode) -> PretrainConfig:
             final_lr=5.25e-4 if on_paper else 6e-4,
             stretch=_stretch(mode),
         ),
+        truncation="micro_batch",
         runtime=_ON_MANY_GPUS,
     )
 
@@ -242,6 +245,7 @@ def _cooldown_2_1(size: Size, mode: Mode) -> PretrainConfig:
         # The configuration files switch the weights off; the paper does not say so.
         objective=ObjectiveConfig(context_weight=0.5, distance_weights=on_paper),
         schedule=_only_cooldown(mode, lr=6e-4),
+        truncation="micro_batch",
         runtime=_ON_MANY_GPUS,
     )
 
@@ -275,6 +279,7 @@ def _distilled(size: Size) -> PretrainConfig:
             cooldown_share=_COOLDOWN / num_steps,
             lr=5.25e-4,
         ),
+        truncation="micro_batch",
         runtime=_ON_MANY_GPUS,
     )
 

@@ -1,0 +1,216 @@
+"""Self-supervised pretraining: from a folder of videos to an encoder (arXiv:2506.09985, section 2).
+
+    result = pretrain(config, "RUN")        # or: vjepa2 pretrain --data FOLDER --out RUN
+
+A run lives in one folder (`pretrain_folder`) and goes on where it stopped when it is started again.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vjepa2.errors import BadFilesError, CheckpointNotFoundError, check_path
+from vjepa2.files import write_json
+from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.tasks.pretrain_folder import (
+    CHECKPOINTS_NAME,
+    CONFIG_NAME,
+    METRICS_NAME,
+    MODEL_NAME,
+    is_run,
+    load_run_config,
+)
+from vjepa2.tasks.pretrain_networks import (
+    Networks,
+    finished_model,
+    make_networks,
+    save_finished_model,
+)
+from vjepa2.tasks.pretrainer import Pretrainer
+from vjepa2.training.checkpoint import CheckpointStore
+from vjepa2.training.distributed import Processes, open_processes
+from vjepa2.training.engine import Reason, run_training
+from vjepa2.training.health import Verdict
+from vjepa2.training.metrics import MetricsLog
+from vjepa2.training.sharding import full_state_dict
+from vjepa2.training.state import TrainingState
+
+# What may differ between the start of a run and its continuation: it changes how a run is
+# computed and watched, not what is learned.
+MAY_DIFFER = (
+    "runtime",
+    "health",
+    "recipe",
+    "data.workers",
+    "data.prefetch",
+    "data.max_bad_share",
+    "data.judge_after",
+)
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """How a run, or a part of it, ended.
+
+    Attributes:
+        folder: of the run.
+        reason: "finished", "stop_at", "signal" or "alarm".
+        step: updates made in all.
+        resumed_from: step of the checkpoint that it went on from, or None.
+        model: folder of the model; None while the run is not finished.
+        verdict: of the last measurement; None where none was made at the end.
+        alarm: why the run stopped itself, else "".
+    """
+
+    folder: Path
+    reason: Reason
+    step: int
+    resumed_from: int | None
+    model: Path | None
+    verdict: Verdict | None
+    alarm: str = ""
+
+
+def pretrain(
+    config: PretrainConfig,
+    folder: str | os.PathLike[str],
+    *,
+    stop_at: int | None = None,
+    quiet: bool = False,
+) -> PretrainResult:
+    """Pretrain, or go on pretraining, in one process or in each of those of torchrun.
+
+    Args:
+        config: of the run.
+        folder: of the run; an interrupted run of the same configuration in it is continued.
+        stop_at: end before this update, leaving a checkpoint and no model.
+        quiet: nothing on stderr.
+
+    Raises:
+        ConfigError: settings are missing, contradict each other, or the device lacks something.
+        DataError: nothing can be read, or too many files are bad.
+        CheckpointFormatError: the folder holds a run of another configuration (the differences
+            are listed), or a damaged checkpoint.
+        DivergedError, TrainingMemoryError, OutputError: see `training.engine.run_training`.
+    """
+    check_path("The run's folder", folder)
+    config.check_complete()
+    run = Path(folder)
+    with open_processes(config.runtime.device) as processes:
+        store = CheckpointStore(
+            run / CHECKPOINTS_NAME,
+            config=config.model_dump(mode="json"),
+            processes=processes,
+            keep=config.runtime.keep_checkpoints,
+            may_differ=may_differ(config),
+        )
+        log = MetricsLog(
+            run / METRICS_NAME,
+            enabled=processes.is_first,
+            tensorboard=run / "tensorboard" if config.runtime.tensorboard else None,
+        )
+        networks = make_networks(config)
+        trainer = Pretrainer(config, networks, processes, store=store, log=log, folder=run)
+        if store.latest() is None:
+            start_from_run(trainer)
+            if processes.is_first:
+                write_json(run / CONFIG_NAME, config.model_dump(mode="json"))
+        try:
+            result = run_training(
+                trainer,
+                store,
+                log,
+                processes=processes,
+                num_steps=config.schedule.num_steps,
+                checkpoint_every=config.runtime.checkpoint_every,
+                stop_at=stop_at,
+                quiet=quiet,
+                memory_advice=memory_advice(config),
+            )
+            model = verdict = None
+            if result.reason == "finished":
+                verdict = trainer.finish()
+                model = save_model(trainer, networks, run / MODEL_NAME)
+            trainer.report_bad_files()
+        except BadFilesError:
+            trainer.report_bad_files(together=False)
+            raise
+        finally:
+            trainer.close()
+    return PretrainResult(
+        folder=run,
+        reason=result.reason,
+        step=result.step,
+        resumed_from=result.resumed_from,
+        model=model,
+        verdict=verdict,
+        alarm=result.alarm,
+    )
+
+
+def may_differ(config: PretrainConfig) -> tuple[str, ...]:
+    """Fields that may change when a run goes on."""
+    if config.truncation == "micro_batch":
+        return MAY_DIFFER
+    # Micro-batches decide nothing where masks are cut over the whole batch, or not at all.
+    return (*MAY_DIFFER, "clip.micro_batch", "cooldown_clip.micro_batch", "images.micro_batch")
+
+
+def start_from_run(trainer: Pretrainer) -> None:
+    """Take networks and optimizer from the run that `start_from` names, if it names one.
+
+    Raises:
+        WeightsError: its newest checkpoint cannot be used.
+    """
+    start = trainer.config.start_from
+    if start is None or not is_run(start):
+        return
+    store = CheckpointStore(
+        Path(start) / CHECKPOINTS_NAME,
+        config=load_run_config(start).model_dump(mode="json"),
+        processes=trainer.processes,
+        may_differ=MAY_DIFFER,
+    )
+    step = store.latest()
+    if step is None:
+        raise CheckpointNotFoundError(f"The run in {start} has no checkpoint yet.")
+    own = trainer.state()
+    store.load(step, TrainingState(modules=own.modules, optimizer=own.optimizer))
+
+
+def save_model(trainer: Pretrainer, networks: Networks, folder: Path) -> Path:
+    """Write the averaged encoder with the predictor; all processes call it together."""
+    processes: Processes = trainer.processes
+    student = full_state_dict(trainer.student, processes)
+    average = full_state_dict(networks.average, processes)
+    if processes.is_first:
+        prefix = "predictor."
+        predictor: dict[str, Any] = {
+            name.removeprefix(prefix): value
+            for name, value in student.items()
+            if name.startswith(prefix)
+        }
+        model = finished_model(networks, average, predictor)
+        config = trainer.config
+        clip = config.cooldown_clip or config.clip
+        save_finished_model(model, folder, clip=clip, augment=config.augment)
+    processes.barrier()
+    return folder
+
+
+def memory_advice(config: PretrainConfig) -> str:
+    """What to change when memory runs out, with this run's numbers."""
+    clip = config.clip
+    advice = []
+    micro = clip.micro_batch or clip.batch_size
+    if micro > 1:
+        advice.append(
+            f"clip.micro_batch={max(1, micro // 2)} (now {micro}; the result stays the same)"
+        )
+    if not config.runtime.recompute:
+        advice.append("runtime.recompute=true (about a third more time)")
+    if config.runtime.dtype == "float32":
+        advice.append("runtime.dtype=bfloat16")
+    advice.append(f"clip.num_frames (now {clip.num_frames}) or clip.crop_size ({clip.crop_size})")
+    return f"Set {', or '.join(advice)}."

@@ -1,0 +1,368 @@
+"""The micro-batches of every update: pixels on the device, and what is hidden of them.
+
+An update is defined on its whole batch, whatever the number of processes: sample i of update s is
+the same clip, crop and masks everywhere. Micro-batch m (`micro_batch` samples in a row) is made by
+process m // (micro-batches per process).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vjepa2.data.augment import to_pixels
+from vjepa2.data.file_table import FileTable
+from vjepa2.data.loader import ClipLoader
+from vjepa2.data.sample import BadFile, Sample
+from vjepa2.data.settings import DataConfig
+from vjepa2.errors import ConfigError
+from vjepa2.masking import MaskConfig, Masks, PackedMasks, draw_masks, fitted_to
+from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.shapes import TokenGrid
+from vjepa2.tasks.pretrain_config import ClipConfig, PretrainConfig, Truncation
+from vjepa2.training.distributed import Processes
+
+# Images draw other files, moments and crops than clips of the same number.
+IMAGE_SEED = 1 << 62
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """What one forward and backward pass is made of.
+
+    Attributes:
+        pixels: [b, T, C, S, S] normalised, on the device.
+        masks: one or several ways to hide tokens of all of them.
+        mask_shares: per mask, how much this micro-batch's hidden and visible tokens count beside
+            those of the others; 1 unless masks keep all their tokens.
+        weight: of its loss in the sum over this process's micro-batches.
+        is_image: still images rather than clips.
+        number: of the micro-batch in the update, over all processes.
+    """
+
+    pixels: Tensor
+    masks: tuple[Masks | PackedMasks, ...]
+    mask_shares: tuple[tuple[float, float], ...]
+    weight: float
+    is_image: bool
+    number: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One kind of input of an update, clips or images, with its geometry and its masks.
+
+    Attributes:
+        data: sources.
+        clip: geometry and batch.
+        grid: of the tokens.
+        masks: fitted to the grid.
+        first_mask_number: so that masks of images and clips differ.
+        weight: share of the loss.
+        seed: of what is drawn.
+        is_image: still images.
+    """
+
+    data: DataConfig
+    clip: ClipConfig
+    grid: TokenGrid
+    masks: tuple[MaskConfig, ...]
+    first_mask_number: int
+    weight: float
+    seed: int
+    is_image: bool
+
+
+def streams_of(config: PretrainConfig, network: VJEPA2Config, *, cooldown: bool) -> list[Stream]:
+    """The inputs of an update, before or in the cool-down.
+
+    Raises:
+        MaskError: a grid is too small for its masks.
+    """
+    clip = config.cooldown_clip if cooldown and config.cooldown_clip else config.clip
+    images = config.images
+    streams = [
+        Stream(
+            data=config.data,
+            clip=clip,
+            grid=(grid := grid_of(network, clip, is_image=False)),
+            masks=_fitted(config, config.masks, grid),
+            first_mask_number=0,
+            weight=1.0 if images is None else 1.0 - images.share,
+            seed=config.seed,
+            is_image=False,
+        )
+    ]
+    if images is not None:
+        side = images.cooldown_crop_size if cooldown else None
+        picture = ClipConfig(
+            num_frames=1,
+            crop_size=side or images.crop_size,
+            batch_size=images.batch_size,
+            micro_batch=images.micro_batch,
+        )
+        grid = grid_of(network, picture, is_image=True)
+        streams.append(
+            Stream(
+                data=images.data,
+                clip=picture,
+                grid=grid,
+                masks=_fitted(config, images.masks, grid),
+                first_mask_number=len(config.masks),
+                weight=images.share,
+                seed=config.seed ^ IMAGE_SEED,
+                is_image=True,
+            )
+        )
+    return streams
+
+
+def grid_of(network: VJEPA2Config, clip: ClipConfig, *, is_image: bool) -> TokenGrid:
+    """Token grid of square clips; one frame is one step of tokens."""
+    side = clip.crop_size // network.patch_size
+    return TokenGrid(1 if is_image else clip.num_frames // network.tubelet_size, side, side)
+
+
+def _fitted(
+    config: PretrainConfig, masks: Sequence[MaskConfig], grid: TokenGrid
+) -> tuple[MaskConfig, ...]:
+    return tuple(fitted_to(mask, grid) if config.fit_masks else mask for mask in masks)
+
+
+class StreamBatches:
+    """Reads one stream and cuts it into the micro-batches of this process.
+
+    Args:
+        stream: what is read.
+        config: of the run.
+        processes: of the run.
+        steps: updates to make.
+        tables: files of each source, where they were read before.
+
+    Raises:
+        ConfigError: the batch cannot be shared among the processes.
+        DataError: a source cannot be read.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        config: PretrainConfig,
+        processes: Processes,
+        *,
+        steps: range,
+        tables: Sequence[FileTable] | None = None,
+    ) -> None:
+        self.stream, self._config, self._device = stream, config, processes.device
+        self.micro_batch, self._own = own_micro_batches(stream.clip, processes)
+        size = self.micro_batch
+        self.loader = ClipLoader(
+            stream.data,
+            config.augment,
+            seed=stream.seed,
+            batch_size=stream.clip.batch_size,
+            num_frames=stream.clip.num_frames,
+            crop_size=stream.clip.crop_size,
+            positions=range(self._own.start * size, self._own.stop * size),
+            first_step=steps.start,
+            num_steps=len(steps),
+            tables=tables,
+        )
+        self._samples = iter(self.loader)
+
+    def next(self, step: int) -> Iterator[MicroBatch]:
+        """Micro-batches of update `step`; each is made when it is asked for."""
+        found, samples = next(self._samples)
+        assert found == step, f"the loader is at update {found}, the run at {step}"
+        masks = [
+            self._masks(mask, step, self.stream.first_mask_number + number)
+            for number, mask in enumerate(self.stream.masks)
+        ]
+        for place in range(len(self._own)):
+            yield self._micro_batch(
+                samples[place * self.micro_batch : (place + 1) * self.micro_batch],
+                [drawn[place] for drawn in masks],
+                number=self._own[place],
+            )
+
+    def _micro_batch(
+        self,
+        samples: list[Sample],
+        masks: list[tuple[Masks | PackedMasks, tuple[float, float]]],
+        *,
+        number: int,
+    ) -> MicroBatch:
+        return MicroBatch(
+            pixels=to_pixels(samples, self._config.augment, device=self._device),
+            masks=tuple(mask.to(self._device, non_blocking=True) for mask, _ in masks),
+            mask_shares=tuple(shares for _, shares in masks),
+            weight=self.stream.weight / len(self._own),
+            is_image=self.stream.is_image,
+            # Images count on where no batch of clips is.
+            number=number + (IMAGE_SEED if self.stream.is_image else 0),
+        )
+
+    def _masks(
+        self, mask: MaskConfig, step: int, number: int
+    ) -> list[tuple[Masks | PackedMasks, tuple[float, float]]]:
+        return micro_batch_masks(
+            mask,
+            self.stream,
+            truncation=self._config.truncation,
+            micro_batch=self.micro_batch,
+            own=self._own,
+            step=step,
+            number=number,
+        )
+
+
+def own_micro_batches(clip: ClipConfig, processes: Processes) -> tuple[int, range]:
+    """Samples of a micro-batch, and which micro-batches of an update this process makes.
+
+    Raises:
+        ConfigError: the batch cannot be shared equally.
+    """
+    world_size, rank = processes.world_size, processes.rank
+    micro_batch = clip.micro_batch or max(1, clip.batch_size // world_size)
+    count, rest = divmod(clip.batch_size, micro_batch)
+    if rest or count % world_size:
+        raise ConfigError(
+            f"A batch of {clip.batch_size} in micro-batches of {micro_batch} cannot be shared "
+            f"equally by {world_size} processes. Choose batch_size as a multiple of "
+            f"micro_batch * {world_size}."
+        )
+    each = count // world_size
+    return micro_batch, range(rank * each, (rank + 1) * each)
+
+
+def micro_batch_masks(
+    mask: MaskConfig,
+    stream: Stream,
+    *,
+    truncation: Truncation,
+    micro_batch: int,
+    own: range,
+    step: int,
+    number: int,
+) -> list[tuple[Masks | PackedMasks, tuple[float, float]]]:
+    """Masks of the micro-batches `own` of one update, each with its shares (see `MicroBatch`)."""
+    batch, size, seed, grid = stream.clip.batch_size, micro_batch, stream.seed, stream.grid
+    if truncation == "micro_batch":
+        drawn = draw_masks(
+            mask,
+            grid,
+            batch=len(own) * size,
+            seed=seed,
+            step=step,
+            number=number,
+            first_sample=own.start * size,
+            group=size,
+        )
+        return [(masks, (1.0, 1.0)) for masks in drawn]
+    if truncation == "batch":
+        # Over the whole batch, also the other processes' part: all must cut to one length.
+        whole = draw_masks(mask, grid, batch=batch, seed=seed, step=step, number=number)
+        return [(whole.rows(place * size, (place + 1) * size), (1.0, 1.0)) for place in own]
+    packed = draw_masks(mask, grid, batch=batch, seed=seed, step=step, number=number, packed=True)
+    rows = [packed.rows(place * size, (place + 1) * size) for place in own]
+    mean_hidden, mean_visible = (
+        sum(lengths) * size / batch for lengths in (packed.target_lengths, packed.context_lengths)
+    )
+    return [
+        (part, (len(part.target_ids) / mean_hidden, len(part.context_ids) / mean_visible))
+        for part in rows
+    ]
+
+
+class Batches:
+    """All micro-batches of a run, from any update on.
+
+    Args:
+        config: of the run.
+        network: of the student.
+        processes: of the run.
+
+    Attributes:
+        stall_seconds: time that training waited for samples so far.
+    """
+
+    def __init__(self, config: PretrainConfig, network: VJEPA2Config, processes: Processes) -> None:
+        self._config, self._network, self._processes = config, network, processes
+        self._streams: list[StreamBatches] = []
+        self._tables: dict[bool, Sequence[FileTable]] = {}
+        self._end = 0
+        self._former_stall = 0.0
+        for cooldown in (False, True):  # what does not fit is told before any work
+            for stream in streams_of(config, network, cooldown=cooldown):
+                own_micro_batches(stream.clip, processes)
+
+    def next(self, step: int) -> Iterator[MicroBatch]:
+        """Micro-batches of this process for update `step`; clips first, then images."""
+        if not self._streams or step >= self._end:
+            self._open(step)
+        for stream in self._streams:
+            yield from stream.next(step)
+
+    def restart(self) -> None:
+        """Forget where reading is: the next update may be any."""
+        self.close()
+
+    @property
+    def stall_seconds(self) -> float:
+        """Time that was spent waiting for samples."""
+        return self._former_stall + sum(part.loader.stall_seconds for part in self._streams)
+
+    def new_bad_files(self) -> list[BadFile]:
+        """Files found bad, or drawn again, since the last call."""
+        return [bad for part in self._streams for bad in part.loader.new_bad_files()]
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self._former_stall = self.stall_seconds
+        for part in self._streams:
+            part.loader.close()
+        self._streams = []
+
+    def _open(self, step: int) -> None:
+        self.close()
+        schedule = self._config.schedule
+        cooldown = schedule.phase(step) == "cooldown"
+        self._end = schedule.num_steps if cooldown else schedule.cooldown_start
+        for stream in streams_of(self._config, self._network, cooldown=cooldown):
+            opened = StreamBatches(
+                stream,
+                self._config,
+                self._processes,
+                steps=range(step, self._end),
+                tables=self._tables.get(stream.is_image),
+            )
+            self._tables[stream.is_image] = opened.loader.tables
+            self._streams.append(opened)
+
+
+def fixed_clips(
+    data: DataConfig, config: PretrainConfig, *, seed: int, count: int, device: torch.device
+) -> tuple[Tensor, list[int | None]]:
+    """Clips that are the same at every call, without augmentation: pixels [n, T, C, S, S], labels.
+
+    Args:
+        data: where they come from.
+        config: of the run, for geometry and normalisation.
+        seed: other than the run's, so that training draws other moments.
+        count: how many.
+        device: for the pixels.
+    """
+    augment = config.augment.evaluation()
+    quiet = data.model_copy(update={"workers": 0, "prefetch": 1})
+    with ClipLoader(
+        quiet,
+        augment,
+        seed=seed,
+        batch_size=count,
+        num_frames=config.clip.num_frames,
+        crop_size=config.clip.crop_size,
+        num_steps=1,
+    ) as loader:
+        [(_, samples)] = list(loader)
+    return to_pixels(samples, augment, device=device), [sample.label for sample in samples]

@@ -1,0 +1,178 @@
+"""A few clips that a run is looked at with, again and again: measures, probes, pictures."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vjepa2.data.settings import AugmentConfig, DataConfig, SourceConfig
+from vjepa2.errors import LabelError
+from vjepa2.masking import Masks, draw_masks
+from vjepa2.tasks.masked_prediction import MaskedPrediction, read_tokens, target_tokens
+from vjepa2.tasks.pretrain_batches import fixed_clips, streams_of
+from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.tasks.pretrain_networks import Networks
+from vjepa2.training.health_measures import held_out_numbers
+from vjepa2.training.health_pictures import save_pictures
+from vjepa2.training.health_probe import pooled_features, probe_numbers
+
+# Other moments and crops than those that the run draws.
+HELD_OUT_SEED = 1 << 61
+MAX_LABELLED_CLIPS = 512
+
+
+class HeldOut:
+    """Clips drawn once; every process has the same.
+
+    They come from the sources of the run at moments that training does not draw (of short files
+    they can be the same), in one size without augmentation.
+
+    Args:
+        config: of the run.
+        networks: of the run, on their devices.
+        device: where to measure.
+
+    Raises:
+        DataError: the sources cannot be read.
+        LabelError: the labelled list has no labels.
+    """
+
+    def __init__(self, config: PretrainConfig, networks: Networks, device: torch.device) -> None:
+        self._config, self._networks = config, networks
+        self.pixels, _ = fixed_clips(
+            config.data,
+            config,
+            seed=config.seed ^ HELD_OUT_SEED,
+            count=config.health.num_clips,
+            device=device,
+        )
+        network = networks.student.encoder.config
+        self._patch_size, self._tubelet_size = network.patch_size, network.tubelet_size
+        [stream, *_] = streams_of(config, network, cooldown=False)
+        self.grid = stream.grid
+        self.masks: list[Masks] = [
+            draw_masks(
+                mask, self.grid, batch=len(self.pixels), seed=HELD_OUT_SEED, step=0, number=number
+            ).to(device)
+            for number, mask in enumerate(stream.masks)
+        ]
+        self._labelled = _labelled_clips(config) if config.health.labelled else None
+        self._num_measured = 0
+        self._tokens: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def measure(self, student: nn.Module) -> dict[str, float]:
+        """All numbers of one measurement; the networks are as before afterwards.
+
+        Args:
+            student: the run's `MaskedPrediction`, unwrapped.
+        """
+        assert isinstance(student, MaskedPrediction)
+        teacher = self._networks.target
+        with evaluating(student):
+            found = read_tokens(teacher, self.pixels, levels=())
+            own = student.encode(self.pixels)
+            numbers = held_out_numbers(
+                self.pixels,
+                self.masks,
+                encode_student=lambda pixels: own,
+                encode_teacher=lambda pixels: found,
+                targets=target_tokens(teacher, self.pixels, several_levels=bool(student.levels)),
+                predict=student.predict_hidden,
+                grid=self.grid,
+                patch_size=self._patch_size,
+                tubelet_size=self._tubelet_size,
+                exponent=student.exponent,
+            )
+            if self._labelled is not None:
+                numbers |= self._probe(student)
+        self._tokens = (found, own)
+        return numbers
+
+    def save_pictures(self, folder: Path, step: int, *, is_last: bool) -> None:
+        """Keep clips and tokens of the newest measurement, at growing distances and at the end."""
+        number = self._num_measured
+        self._num_measured += 1
+        if self._tokens is None or not (is_last or _is_power_of_two(number)):
+            return
+        teacher, student = self._tokens
+        save_pictures(
+            folder,
+            step=step,
+            grid=self.grid,
+            frames=as_pictures(self.pixels, self._config.augment),
+            teacher=teacher,
+            student=student,
+            masks=self.masks,
+        )
+
+    def _probe(self, student: MaskedPrediction) -> dict[str, float]:
+        assert self._labelled is not None
+        pixels, labels = self._labelled
+        numbers: dict[str, float] = {}
+        for name in ("teacher", "student"):
+            features = []
+            for part in pixels.split(len(self.pixels)):
+                part = part.to(self.pixels.device)
+                if name == "teacher":
+                    tokens = read_tokens(self._networks.target, part, levels=())
+                else:
+                    tokens = student.encode(part)
+                features.append(pooled_features(tokens).cpu())
+            numbers |= probe_numbers(torch.cat(features), labels, name=name)
+        return numbers
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Without dropout and stochastic depth, and with the random numbers left as they were."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def as_pictures(pixels: Tensor, augment: AugmentConfig) -> Tensor:
+    """Normalised pixels [n, T, C, H, W] as uint8 RGB; of other than 3 channels the first, grey."""
+    mean, std = (
+        torch.tensor(values, device=pixels.device).view(-1, 1, 1)
+        for values in (augment.mean, augment.std)
+    )
+    shown = (pixels.float() * std + mean).clamp(0, 1)
+    if shown.shape[2] != 3:
+        shown = shown[:, :, :1].expand(-1, -1, 3, -1, -1)
+    return (shown * 255).round().to(torch.uint8)
+
+
+def _labelled_clips(config: PretrainConfig) -> tuple[Tensor, Tensor]:
+    """Pixels and labels of the list for the online probe, on the CPU."""
+    from vjepa2.data.manifest import read_source
+
+    path = config.health.labelled
+    assert path is not None
+    first = config.data.sources[0]
+    source = SourceConfig(
+        path=path,
+        fps=first.fps,
+        frame_step=first.frame_step,
+        duration_seconds=first.duration_seconds,
+        frames_per_second=first.frames_per_second,
+    )
+    count = min(MAX_LABELLED_CLIPS, len(read_source(source)))
+    data = DataConfig(sources=(source,), order="listed", moment="middle")
+    pixels, labels = fixed_clips(data, config, seed=0, count=count, device=torch.device("cpu"))
+    known = [label for label in labels if label is not None]
+    if len(known) < len(labels):
+        raise LabelError(
+            f"health.labelled={path}: {len(labels) - len(known)} of {len(labels)} files have no "
+            "label. The list needs a column 'label' with a whole number for each."
+        )
+    return pixels, torch.tensor(known)
+
+
+def _is_power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0

@@ -1,0 +1,326 @@
+"""One process of a pretraining run: its networks, its updates, its health.
+
+    every update      micro-batches -> loss -> gradient -> AdamW -> average of the student moves
+    now and then      held-out clips -> measures -> verdict -> log, pictures, alarm
+
+The order of an update is the published one: rates are set, the optimizer steps, the average moves.
+"""
+
+import contextlib
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vjepa2.ema import MovingAverage
+from vjepa2.errors import ConfigError
+from vjepa2.losses import context_share_at
+from vjepa2.nn.block import Block
+from vjepa2.tasks.masked_prediction import target_tokens
+from vjepa2.tasks.pretrain_batches import Batches, MicroBatch
+from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.tasks.pretrain_folder import BAD_FILES_NAME, add_bad_files
+from vjepa2.tasks.pretrain_health import HeldOut
+from vjepa2.tasks.pretrain_networks import Networks
+from vjepa2.training.checkpoint import CheckpointStore
+from vjepa2.training.distributed import Processes
+from vjepa2.training.engine import RollBack, StopTraining
+from vjepa2.training.health import HealthMonitor, Verdict
+from vjepa2.training.metrics import MetricsLog
+from vjepa2.training.optim import build_optimizer, clip_gradients, set_rates, total_norm
+from vjepa2.training.sharding import choose_sharding, gradient_sync, make_callable, unwrap, wrap
+from vjepa2.training.state import TrainingState
+
+# After a roll-back the same updates follow; at the same rate they would end as before.
+ROLLBACK_LR_FACTOR = 0.5
+
+
+class Pretrainer:
+    """What the engine drives (`training.engine.Trainable`).
+
+    Args:
+        config: of the run.
+        networks: freshly made, on the CPU; moved and wrapped here.
+        processes: of the run.
+        store: checkpoints of the run.
+        log: of the run.
+        folder: of the run.
+
+    Raises:
+        ConfigError: the device lacks what was asked for, or the batch cannot be shared.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        networks: Networks,
+        processes: Processes,
+        *,
+        store: CheckpointStore,
+        log: MetricsLog,
+        folder: Path,
+    ) -> None:
+        self.config, self.networks, self.processes = config, networks, processes
+        self.store, self.log, self.folder = store, log, folder
+        device = processes.device
+        check_dtype(config.runtime.dtype, device)
+        sharding = choose_sharding(config.runtime.sharding, processes)
+        for module in (networks.student, networks.average, networks.target):
+            module.to(device)
+        if config.runtime.compile:
+            compile_blocks(networks)
+        self.student = wrap(networks.student, sharding, processes, blocks=(Block,))
+        wrap(networks.average, sharding, processes, blocks=(Block,))
+        if networks.distils:
+            wrap(networks.target, sharding, processes, blocks=(Block,))
+        make_callable(self.student, "encode", "predict_hidden")
+        self.average = MovingAverage(networks.average, networks.student.encoder)
+        first = config.schedule.rates(0)
+        self.optimizer = build_optimizer(
+            config.optim,
+            {"encoder": networks.student.encoder, "predictor": networks.student.predictor},
+            lr=first.lr,
+            weight_decay=first.weight_decay,
+        )
+        self.batches = Batches(config, networks.student.encoder.config, processes)
+        self.monitor = HealthMonitor(config.health)
+        self.held_out: HeldOut | None = None
+        self.lr_factor = 1.0
+        self._is_rolling_back = False
+
+    # -- what the engine calls -------------------------------------------------------------------
+
+    def run_step(self, step: int) -> dict[str, float]:
+        """Make update `step`; measure health before it when it is time."""
+        if step % self.config.health.every == 0:
+            self.measure(step)
+        stalled = self.batches.stall_seconds
+        numbers = self._update(step)
+        stalled = self.batches.stall_seconds - stalled
+        numbers["stall_seconds"] = stalled
+        verdict = self.monitor.add_step(step, numbers)
+        if verdict is not None and self.config.health.action == "rollback":
+            self._react(step, verdict)  # otherwise the engine ends the run
+        return numbers
+
+    def state(self) -> TrainingState:
+        """Networks, optimizer and counters."""
+        return TrainingState(
+            modules={"student": self.student, "average": self.networks.average},
+            optimizer=self.optimizer,
+            values={"monitor": self.monitor.state_dict(), "lr_factor": self.lr_factor},
+        )
+
+    def resume(self, step: int, values: dict[str, Any]) -> None:
+        """Go on from a checkpoint; after a roll-back at a lower learning rate."""
+        self.monitor.load_state_dict(values["monitor"])
+        self.lr_factor = float(values["lr_factor"])
+        if self._is_rolling_back:
+            self._is_rolling_back = False
+            self.lr_factor *= ROLLBACK_LR_FACTOR
+        self.batches.restart()
+
+    # -- an update -------------------------------------------------------------------------------
+
+    def _update(self, step: int) -> dict[str, float]:
+        rates = self.config.schedule.rates(step)
+        lr = rates.lr * self.lr_factor
+        sums: dict[str, Tensor] = {}
+        for micro, is_last in _with_last(self.batches.next(step)):
+            seed_of_micro_batch(self.config.seed, step, micro.number)
+            with gradient_sync(self.student, is_last):
+                for name, value in self._backward(micro, step).items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + micro.weight * value
+        encoder, predictor = (
+            [value for value in part.parameters() if value.grad is not None]
+            for part in (self.networks.student.encoder, self.networks.student.predictor)
+        )
+        norms = {
+            "encoder_gradient_norm": self._norm_of(encoder),
+            "predictor_gradient_norm": self._norm_of(predictor),
+        }
+        if self.config.optim.clip_norm is not None:
+            clip_gradients([*encoder, *predictor], self.config.optim.clip_norm)
+        set_rates(self.optimizer, lr=lr, weight_decay=rates.weight_decay)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(rates.momentum)
+        # One look at the device for all numbers.
+        names = [*sums, *norms]
+        values = torch.stack(
+            [value.float().reshape(()) for value in (*sums.values(), *norms.values())]
+        )
+        return {
+            **dict(zip(names, values.tolist(), strict=True)),
+            "lr": lr,
+            "weight_decay": rates.weight_decay,
+            "momentum": rates.momentum,
+        }
+
+    def _backward(self, micro: MicroBatch, step: int) -> dict[str, Tensor]:
+        """Add one micro-batch's gradient; its losses."""
+        with self._precision():
+            targets = target_tokens(
+                self.networks.target,
+                micro.pixels,
+                several_levels=bool(self.networks.student.levels),
+            )
+            losses = self.student(
+                micro.pixels,
+                targets,
+                micro.masks,
+                self._context_share(step, is_image=micro.is_image),
+                micro.mask_shares,
+            )
+        (losses.total * micro.weight).backward()
+        numbers = {"loss": losses.total.detach(), "prediction_loss": losses.prediction}
+        if losses.context is not None:
+            numbers["context_loss"] = losses.context
+        return numbers
+
+    def _norm_of(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        gradients = [value.grad for value in parameters if value.grad is not None]
+        if not gradients:
+            return torch.zeros((), device=self.processes.device)
+        return total_norm(gradients)
+
+    def _context_share(self, step: int, *, is_image: bool) -> float:
+        objective, images = self.config.objective, self.config.images
+        weight = images.context_weight if images and is_image else objective.context_weight
+        return context_share_at(
+            step,
+            num_steps=self.config.schedule.num_steps,
+            weight=weight,
+            rise=objective.context_rise,
+        )
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.runtime.dtype == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.processes.device.type, dtype=torch.bfloat16)
+
+    def finish(self) -> Verdict:
+        """The last measurement, after all updates."""
+        num_steps = self.config.schedule.num_steps
+        self.log.start_from(num_steps)  # the engine has closed it
+        verdict = self.measure(num_steps, is_last=True)
+        self.log.close()
+        return verdict
+
+    # -- health ----------------------------------------------------------------------------------
+
+    def measure(self, step: int, *, is_last: bool = False) -> Verdict:
+        """Measure and judge after `step` updates; log it, and react to an alarm.
+
+        Raises:
+            RollBack, StopTraining: as `health.action` says.
+        """
+        if self.held_out is None:
+            self.held_out = HeldOut(self.config, self.networks, self.processes.device)
+        with self._precision():
+            numbers = self.held_out.measure(unwrap(self.student))
+        numbers["ema_distance"] = self.average.distance()
+        self.log.write(step, "health", numbers)
+        self.report_bad_files()
+        if self.processes.is_first:
+            self.held_out.save_pictures(self.folder, step, is_last=is_last)
+        verdict = self.monitor.add_health(step, numbers)
+        self._protect(step)
+        if not is_last:
+            self._react(step, verdict)
+        elif verdict.new:
+            self.log.event(step, **_event(verdict))
+        return verdict
+
+    def _react(self, step: int, verdict: Verdict) -> None:
+        if verdict.new:
+            self.log.event(step, **_event(verdict))
+        if not verdict.alarm or not verdict.new:
+            return
+        action = self.config.health.action
+        if action == "stop":
+            raise StopTraining(str(verdict))
+        if action == "rollback":
+            healthy = self.monitor.last_healthy_step
+            known = [saved for saved in self.store.steps() if saved <= (healthy or 0)]
+            if not known:
+                raise StopTraining(f"{verdict} There is no healthy checkpoint to go back to.")
+            self._is_rolling_back = True
+            raise RollBack(max(known), str(verdict))
+
+    def _protect(self, step: int) -> None:
+        """Keep the best and the last healthy checkpoint beyond the newest ones."""
+        saved = self.store.steps()
+        if self.monitor.best_step == step and step in saved:
+            self.store.protect("best", step)
+        healthy = self.monitor.last_healthy_step
+        known = [number for number in saved if healthy is not None and number <= healthy]
+        if known:
+            self.store.protect("healthy", max(known))
+
+    def report_bad_files(self, *, together: bool = True) -> None:
+        """Write what could not be read so far into the run's folder.
+
+        Args:
+            together: all processes call this and the first writes for all; False after an error
+                in this process alone.
+        """
+        new = self.batches.new_bad_files()
+        found = self.processes.gather(new) if together else [new]
+        if self.processes.is_first or not together:
+            add_bad_files(self.folder / BAD_FILES_NAME, [bad for part in found for bad in part])
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self.batches.close()
+
+
+def check_dtype(dtype: str, device: torch.device) -> None:
+    """Refuse bfloat16 where the device has none.
+
+    Raises:
+        ConfigError: it would be emulated, slowly, or not work.
+    """
+    if dtype == "bfloat16" and device.type == "cuda":
+        with torch.cuda.device(device):
+            has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        if not has_it:
+            raise ConfigError(
+                f"{torch.cuda.get_device_name(device)} has no bfloat16. Set "
+                "runtime.dtype=float32; half the micro_batch fits then."
+            )
+
+
+def compile_blocks(networks: Networks) -> None:
+    """Compile every block of student and target in place; names of weights stay."""
+    for network in (networks.student, networks.average, networks.target):
+        for part in network.modules():
+            if isinstance(part, Block):
+                part.compile()
+
+
+def seed_of_micro_batch(seed: int, step: int, number: int) -> None:
+    """Set PyTorch's random numbers for one micro-batch: those of stochastic depth and dropout.
+
+    A function of where the run is, so that a resumed one draws the same, on any process.
+    """
+    torch.manual_seed(zlib.crc32(f"{seed} {step} {number}".encode()))
+
+
+def _with_last(items: Iterator[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
+    """Every item, and whether it is the last one."""
+    kept: MicroBatch | None = None
+    for item in items:
+        if kept is not None:
+            yield kept, False
+        kept = item
+    if kept is not None:
+        yield kept, True
+
+
+def _event(verdict: Verdict) -> dict[str, Any]:
+    details = verdict.as_event()
+    return {"event": details.pop("event"), "details": details}
