@@ -21,7 +21,7 @@ from vjepa2.shapes import TokenGrid
 MAX_DRAWS = 16
 # Choosing a number of blocks for a small grid, see `fitted_to`.
 LARGE_SIDE, LEAST_PLACES, LEAST_SHARE = 16, 4, 0.5
-FITTING_STEPS, FITTING_BATCH = 64, 24
+FITTING_STEPS, FITTING_BATCH = 32, 24
 
 
 @overload
@@ -288,9 +288,9 @@ def _others(given: _Ids, num_tokens: int) -> _Ids:
 def fitted_to(config: MaskConfig, grid: TokenGrid) -> MaskConfig:
     """The same masks with as many blocks as a small grid bears.
 
-    On few rows and columns two blocks easily cover everything. The number of blocks is lowered
-    until a truncated batch of 24 keeps, on average, at least four places as context and half as
-    large a share as on 16 x 16.
+    On few rows and columns the same blocks easily cover nearly everything. The number of blocks is
+    lowered until truncated batches of 24 keep, on average, at least four places as context and
+    half as large a share as on 16 x 16.
 
     Returns:
         `config` itself on grids of 16 x 16 and more.
@@ -301,24 +301,30 @@ def fitted_to(config: MaskConfig, grid: TokenGrid) -> MaskConfig:
     _floors(config, grid)
     if grid.h >= LARGE_SIDE and grid.w >= LARGE_SIDE:
         return config
+    if grid.tokens_per_step <= LEAST_PLACES:
+        return config.model_copy(update={"num_blocks": 1})
     if config.temporal_scale == (1.0, 1.0) and config.max_temporal_keep == 1:
         grid = grid._replace(t=1)  # all time steps look the same
     large = grid._replace(h=LARGE_SIDE, w=LARGE_SIDE)
     share = max(LEAST_SHARE * _kept_share(config, large), LEAST_PLACES / grid.tokens_per_step)
-    for num_blocks in range(config.num_blocks, 1, -1):
-        fewer = config.model_copy(update={"num_blocks": num_blocks})
-        if _kept_share(fewer, grid) >= share:
-            return fewer
-    return config.model_copy(update={"num_blocks": 1})
+    fewest, most = 1, config.num_blocks
+    tried = most
+    while fewest < most:  # more blocks keep less, so halving finds the number
+        if _kept_share(config.model_copy(update={"num_blocks": tried}), grid) >= share:
+            fewest = tried
+        else:
+            most = tried - 1
+        tried = (fewest + most + 1) // 2
+    return config.model_copy(update={"num_blocks": fewest})
 
 
 def _kept_share(config: MaskConfig, grid: TokenGrid) -> float:
-    """Mean share of tokens that a truncated batch keeps, nothing drawn anew."""
+    """Mean share of tokens that truncated batches keep as context, by the blocks alone."""
+    plain = config.model_copy(update={"min_context": 0.0, "min_target": 0.0, "max_context": None})
     samples = np.arange(FITTING_BATCH)
-    kept = 0
-    for step in range(FITTING_STEPS):
-        key = stream_key(seed=0, step=step)
-        block = _block_size(config, grid, uniform(stream(key, np.arange(3))))
-        cover = _cover(config, grid, block, stream(key, 3 + samples), draw=0)
-        kept += int((cover == 0).sum(axis=1).min())
+    hidden = (
+        _draw_hidden(plain, grid, samples, stream_key(seed=0, step=step))
+        for step in range(FITTING_STEPS)
+    )
+    kept = sum(int(np.count_nonzero(~part, axis=1).min()) for part in hidden)
     return kept / (FITTING_STEPS * grid.num_tokens)
