@@ -107,11 +107,11 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         yield "" if relative == "." else relative, shown
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
+def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sort key by which 'clip2' comes before 'clip10'."""
     parts = re.split(r"(\d+)", name.lower())
     key = [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-    return [*key, (2, 0, name)]  # names that differ in case only have an order too
+    return key, name  # names that differ in case only have an order too
 
 
 # ---- lists ---------------------------------------------------------------------------------
