@@ -31,6 +31,7 @@ from vjepa2.errors import (
 from vjepa2.video.limits import ReadLimits
 
 ARRAY_KEY = "frames"
+MAX_UNPACKED_BYTES = ReadLimits.max_output_bytes
 # torch computes with these; wider or unsigned types are stored in the next one that holds them.
 _STORED_AS = {
     "uint8": np.uint8,
@@ -94,7 +95,7 @@ def read_array(ref: FileRef, *, num_channels: int) -> NDArray[Any]:
 
     Raises:
         VideoNotFoundError, VideoOpenError, VideoDecodeError: no such file, or not such a file.
-        VideoTooLargeError: a packed array is larger than `ReadLimits.max_output_bytes`.
+        VideoTooLargeError: a packed array is larger than `MAX_UNPACKED_BYTES`.
         DtypeError: the elements are no numbers of a known kind.
         ShapeError: no axis has `num_channels`, or both have.
     """
@@ -102,10 +103,12 @@ def read_array(ref: FileRef, *, num_channels: int) -> NDArray[Any]:
         array = _load(ref)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise VideoNotFoundError(f"There is no array file at {ref.name}.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         if isinstance(error, VideoOpenError | VideoTooLargeError):
             raise
         raise VideoDecodeError(f"{ref.name} cannot be read as an array: {error}.") from error
+    if not isinstance(array, np.ndarray):  # NumPy gives the bytes of a member that is no array
+        raise VideoDecodeError(f"{ref.name} cannot be read as an array: it holds other data.")
     if array.dtype.name not in _STORED_AS:
         raise DtypeError(
             f"{ref.name} holds {array.dtype.name}; allowed are {', '.join(_STORED_AS)}."
@@ -113,7 +116,7 @@ def read_array(ref: FileRef, *, num_channels: int) -> NDArray[Any]:
     return _channels_last(array, name=ref.name, num_channels=num_channels)
 
 
-def _load(ref: FileRef) -> NDArray[Any]:
+def _load(ref: FileRef) -> Any:
     suffix = suffix_of(ref.member or ref.path)
     data = io.BytesIO(read_section(ref)) if ref.member else None
     if suffix == ".npz":
@@ -121,29 +124,25 @@ def _load(ref: FileRef) -> NDArray[Any]:
     if suffix == ".safetensors":
         return _from_safetensors(data, ref)
     if data is not None:
-        loaded: NDArray[Any] = np.load(data, allow_pickle=False)
-        return loaded
-    mapped: NDArray[Any] = np.load(ref.path, mmap_mode="r", allow_pickle=False)
-    return mapped
+        return np.load(data, allow_pickle=False)
+    return np.load(ref.path, mmap_mode="r", allow_pickle=False)
 
 
-def _from_npz(file: io.BytesIO | str, *, name: str) -> NDArray[Any]:
-    limit = ReadLimits().max_output_bytes
+def _from_npz(file: io.BytesIO | str, *, name: str) -> Any:
     with zipfile.ZipFile(file) as archive:
         declared = sum(item.file_size for item in archive.infolist())
-    if declared > limit:
+    if declared > MAX_UNPACKED_BYTES:
         raise VideoTooLargeError(
-            f"{name} unpacks to {declared} bytes, more than {limit}. Store it as .npy, of which "
+            f"{name} unpacks to {declared} bytes, more than {MAX_UNPACKED_BYTES}. Store it as .npy, of which "
             "only the frames in use are read."
         )
     if isinstance(file, io.BytesIO):
         file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
-        array: NDArray[Any] = arrays[_only_key(arrays.files, name=name)]
-        return array
+        return arrays[_only_key(arrays.files, name=name)]
 
 
-def _from_safetensors(data: io.BytesIO | None, ref: FileRef) -> NDArray[Any]:
+def _from_safetensors(data: io.BytesIO | None, ref: FileRef) -> Any:
     from safetensors import SafetensorError, safe_open
     from safetensors.numpy import load
 
@@ -152,8 +151,7 @@ def _from_safetensors(data: io.BytesIO | None, ref: FileRef) -> NDArray[Any]:
             arrays = load(data.getvalue())
             return arrays[_only_key(list(arrays), name=ref.name)]
         with safe_open(ref.path, framework="numpy") as file:
-            array: NDArray[Any] = file.get_tensor(_only_key(list(file.keys()), name=ref.name))
-            return array
+            return file.get_tensor(_only_key(list(file.keys()), name=ref.name))
     except (SafetensorError, TypeError, KeyError) as error:  # the latter two: bfloat16
         raise VideoDecodeError(f"{ref.name} cannot be read as an array: {error}.") from error
 
@@ -179,10 +177,8 @@ def _channels_last(array: NDArray[Any], *, name: str, num_channels: int) -> NDAr
         )
     if array.ndim == 3:
         array = array[..., None]
-    is_first, is_last = (
-        array.ndim == 4 and len(shape) == 4 and shape[1] == num_channels,
-        array.shape[-1] == num_channels,
-    )
+    is_first = len(shape) == 4 and shape[1] == num_channels
+    is_last = array.shape[-1] == num_channels
     if is_first == is_last:
         problem = "both the second and the last axis have" if is_first else "no axis has"
         raise ShapeError(
