@@ -14,6 +14,8 @@ from vjepa2.cli.demo import demo
 from vjepa2.cli.embed import embed
 from vjepa2.cli.info import info
 from vjepa2.cli.inspect import inspect
+from vjepa2.cli.pretrain import pretrain
+from vjepa2.cli.report import report
 
 # Plain help: rich would cost more time than everything else here together.
 app = typer.Typer(
@@ -46,7 +48,7 @@ def _command(
     """
 
 
-for verb in (demo, embed, classify, inspect, convert, compare, info):
+for verb in (demo, embed, classify, inspect, convert, compare, pretrain, report, info):
     app.command()(verb)
 
 

@@ -61,6 +61,7 @@ class PretrainResult:
         model: folder of the model; None while the run is not finished.
         verdict: of the last measurement; None where none was made at the end.
         alarm: why the run stopped itself, else "".
+        is_first: whether this is the process that speaks for all.
     """
 
     folder: Path
@@ -70,6 +71,34 @@ class PretrainResult:
     model: Path | None
     verdict: Verdict | None
     alarm: str = ""
+    is_first: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "folder": str(self.folder),
+            "reason": self.reason,
+            "step": self.step,
+            "resumed_from": self.resumed_from,
+            "model": None if self.model is None else str(self.model),
+            "state": None if self.verdict is None else self.verdict.state,
+            "alarm": self.alarm,
+        }
+
+    def __str__(self) -> str:
+        run = self.folder
+        if self.reason == "alarm":
+            return f"Stopped after {self.step} updates: {self.alarm}\nReport: vjepa2 report {run}"
+        if self.model is None:
+            return (
+                f"Stopped after {self.step} updates, all of them saved.\n"
+                f"Go on:  vjepa2 pretrain --out {run}\nReport: vjepa2 report {run}"
+            )
+        return (
+            f"Done: {self.step} updates. Health: {self.verdict}\nModel:  {self.model}\n"
+            f"Use it: vjepa2 embed VIDEO --model {self.model} --out features.safetensors\n"
+            f"Report: vjepa2 report {run}"
+        )
 
 
 def pretrain(
@@ -146,6 +175,7 @@ def pretrain(
         model=model,
         verdict=verdict,
         alarm=result.alarm,
+        is_first=processes.is_first,
     )
 
 

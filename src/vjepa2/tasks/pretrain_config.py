@@ -4,11 +4,12 @@ Recipes (`vjepa2.recipes`) return one; `--set optim.layer_decay=0.9` changes it;
 is written into the run's folder and its checkpoints.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from vjepa2.data.settings import AugmentConfig, DataConfig
+from vjepa2.data.settings import AugmentConfig, DataConfig, SourceConfig
 from vjepa2.errors import ConfigError
 from vjepa2.masking import MaskConfig, published_masks
 from vjepa2.models.configuration import VJEPA2Config
@@ -16,6 +17,7 @@ from vjepa2.strict_config import StrictConfig
 from vjepa2.training.health import HealthConfig
 from vjepa2.training.optim import OptimConfig
 from vjepa2.training.schedules import ScheduleConfig
+from vjepa2.video.sampling import MIN_FPS
 
 Truncation = Literal["batch", "micro_batch", "none"]
 
@@ -220,6 +222,7 @@ class PretrainConfig(StrictConfig):
             from its encoder, predictor and average (a run's optimizer too, as the published
             cool-down does). The schedule begins anew.
         data: lists, folders and shards of videos.
+        fps: clip frames per second of sources that are named without a rate (`with_data`).
         augment: random crops and flips, mean and deviation.
         clip: geometry and batch.
         cooldown_clip: the same during the cool-down (longer and larger clips); None: `clip`.
@@ -238,6 +241,7 @@ class PretrainConfig(StrictConfig):
     network: NetworkConfig | None = NetworkConfig()
     start_from: str | None = None
     data: DataConfig = DataConfig()
+    fps: float = Field(4.0, ge=MIN_FPS)
     augment: AugmentConfig = AugmentConfig()
     clip: ClipConfig = ClipConfig()
     cooldown_clip: ClipConfig | None = None
@@ -306,6 +310,14 @@ class PretrainConfig(StrictConfig):
                 f"Recipe {self.recipe!r} also learns from still images: set images.data.sources "
                 '(such as [{"path": "FOLDER", "kind": "image"}]), or images to null.'
             )
+
+
+def with_data(config: PretrainConfig, paths: Sequence[str]) -> PretrainConfig:
+    """The same run on other videos: folders, lists or shards, read at `config.fps`."""
+    sources = [SourceConfig(path=path, fps=config.fps).model_dump() for path in paths]
+    values = config.model_dump()
+    values["data"]["sources"] = sources
+    return PretrainConfig(**values)
 
 
 def check_clip(clip: ClipConfig, network: NetworkConfig) -> None:

@@ -6,12 +6,15 @@ name: a new one needs no entry elsewhere.
 
 import importlib
 import inspect
+import os
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
-from vjepa2.errors import ConfigError, UnknownOptionError, check_choice, nearest_hint
-from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.errors import ConfigError, UnknownOptionError, check_choice, check_path, nearest_hint
+from vjepa2.tasks.pretrain_config import PretrainConfig, with_data
+from vjepa2.tasks.pretrain_folder import CONFIG_NAME, load_run_config
 
 Mode = Literal["paper", "published_config"]
 
@@ -52,3 +55,49 @@ def get_recipe(name: str, *, mode: str | None = None) -> PretrainConfig:
     if "mode" not in inspect.signature(known[name]).parameters:
         raise ConfigError(f"Recipe {name!r} is not of a published run and has no mode.")
     return known[name](mode=mode)
+
+
+def describe_recipes() -> dict[str, str]:
+    """The first line of every recipe's description, by name."""
+    return {
+        name: (inspect.getdoc(function) or "").partition("\n")[0]
+        for name, function in recipes().items()
+    }
+
+
+def run_config(
+    folder: str | os.PathLike[str],
+    *,
+    data: Sequence[str] = (),
+    recipe: str | None = None,
+    mode: str | None = None,
+    settings: Iterable[str] = (),
+) -> PretrainConfig:
+    """The configuration of a new run, or of the one in `folder` that goes on.
+
+    Args:
+        folder: of the run.
+        data: folders, lists and shards, read at the recipe's `fps`; empty: those of the recipe's
+            settings, or of the run.
+        recipe: name; None: that of the run in `folder`.
+        mode: see `get_recipe`.
+        settings: changes, `name=value`.
+
+    Raises:
+        UnknownOptionError: the recipe or a setting does not exist.
+        ConfigError: a value is not allowed, or there is neither a recipe nor a run.
+    """
+    check_path("The folder of the run (--out)", folder)
+    if recipe is not None:
+        config = get_recipe(recipe, mode=mode)
+    elif mode is not None:
+        raise ConfigError("mode chooses between forms of a recipe: name the recipe too.")
+    elif (Path(folder) / CONFIG_NAME).exists():
+        config = load_run_config(folder)
+    else:
+        raise ConfigError(
+            f"There is no run in {folder} to go on with. Name a recipe to start one: "
+            f"{', '.join(recipes())}."
+        )
+    config = config.override(settings)
+    return with_data(config, data) if data else config

@@ -33,6 +33,7 @@ def tiny_cpu() -> PretrainConfig:
             initializer_range=0.05,
         ),
         data=DataConfig(workers=1),
+        fps=8.0,
         clip=ClipConfig(num_frames=8, crop_size=64, batch_size=16),
         masks=(
             MaskConfig(num_blocks=4, spatial_scale=(0.15, 0.15), min_context=0.05),

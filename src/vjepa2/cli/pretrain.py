@@ -1,0 +1,64 @@
+"""`vjepa2 pretrain`: learn an encoder from unlabelled videos."""
+
+from typing import Annotated
+
+import typer
+
+from vjepa2.cli.answer import answering
+from vjepa2.cli.options import Json, Quiet
+
+
+def pretrain(
+    out: Annotated[str, typer.Option(help="Folder of the run; one that stopped goes on.")] = "",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder, list or shards of videos. Repeatable. Not needed to go on."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="What to train and how; --recipes lists them.")
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Of published recipes: paper, or published_config where that differs."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Change a setting: --set schedule.num_steps=20"
+        ),
+    ] = None,
+    stop_at: Annotated[
+        int | None, typer.Option(help="Stop before this update; the same command goes on.")
+    ] = None,
+    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Learn an encoder from unlabelled videos, on one device or many.
+
+    Interrupted by Ctrl-C, SIGTERM or SIGUSR1 it saves and stops; started again with the same
+    --out it goes on where it was. Several processes: torchrun --nproc-per-node N --no-python
+    vjepa2 pretrain ...
+
+    \b
+    Examples:
+      vjepa2 pretrain --data videos/ --recipe tiny_cpu --out run
+      vjepa2 pretrain --out run
+      vjepa2 report run
+    """
+    with answering(as_json=json) as answer:
+        from vjepa2.recipes.pretrain import describe_recipes, run_config
+        from vjepa2.tasks.pretrain import pretrain as run_pretraining
+
+        if recipes:
+            described = describe_recipes()
+            text = "\n".join(f"{name:26} {words}" for name, words in described.items())
+            answer.put({"recipes": described}, text=text)
+            return
+        config = run_config(out, data=data or (), recipe=recipe, mode=mode, settings=settings or ())
+        result = run_pretraining(config, out, stop_at=stop_at, quiet=quiet)
+        answer.put(
+            result.as_dict(),
+            text=str(result) if result.is_first else "",
+            failed=result.reason == "alarm",
+        )
