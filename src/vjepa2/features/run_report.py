@@ -290,8 +290,8 @@ def _bad_files_section(record: RunRecord) -> str:
     ]
     parts = [
         paragraph(
-            f"{len(record.bad_files)} files could not be used. Their places were filled by other "
-            "clips, which is counted here and nowhere hidden."
+            f"Files that could not be used: {len(record.bad_files)}. A few do no harm; many mean "
+            "that the model learns from other data than you think."
         ),
         table(rows, heads=("File", "Reason", "Times")),
     ]

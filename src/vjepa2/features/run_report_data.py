@@ -153,7 +153,11 @@ def _judge(record: RunRecord, lines: Iterable[Row]) -> None:
         kind, step = row.get("kind"), row.get("step")
         if kind not in ("step", "health") or not isinstance(step, int):
             continue
-        numbers = {name: float(value) for name, value in row.items() if is_number(value)}
+        numbers = {
+            name: value
+            for name, value in row.items()
+            if isinstance(value, float) or finite(value) is not None
+        }
         del numbers["step"]
         if kind == "health":
             record.verdicts.append(monitor.add_health(step, numbers))

@@ -64,8 +64,8 @@ def about_loss(loss: Points, rank: Points, skill: Points) -> str:
         return f"{words}: it hardly changes; {rank_words}."
     if last_skill is not None and last_skill < NO_SKILL:
         return (
-            f"{words}, but predicting the mean everywhere would cost about as much: the targets "
-            f"became easier, and nothing was learned from that; {rank_words}."
+            f"{words}, but predicting the mean everywhere would cost hardly more: little is "
+            f"learned so far beyond that mean; {rank_words}."
         )
     if poorer:
         return (

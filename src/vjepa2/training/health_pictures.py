@@ -83,7 +83,8 @@ def save_pictures(
     path = Path(run) / PICTURES / f"step-{step:07d}.safetensors"
     with atomic_path(path) as temporary:
         save_file(
-            {name: value.cpu().contiguous() for name, value in tensors.items()},
+            # Copies: the format refuses tensors that share memory.
+            {name: value.cpu().contiguous().clone() for name, value in tensors.items()},
             temporary,
             metadata={"step": str(step), "grid": json.dumps(list(grid))},
         )
