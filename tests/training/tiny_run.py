@@ -1,4 +1,4 @@
-"""The smallest thing that trains: a network of two blocks, a teacher, AdamW. Also run by torchrun."""
+"""The smallest thing that trains: two blocks, a teacher, AdamW."""
 
 from typing import Any
 

@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,13 +27,21 @@ from filelock import FileLock, Timeout
 from vjepa2._version import __version__
 from vjepa2.errors import (
     CheckpointFormatError,
-    CheckpointMismatchError,
     CheckpointNotFoundError,
     OutputError,
     VJEPAError,
     checked_integer,
 )
 from vjepa2.files import write_json
+from vjepa2.training.checkpoint_folder import (
+    clear_leftovers,
+    give_name,
+    remove_checkpoint,
+    step_name,
+    steps_in,
+    unfinished,
+    write_durably,
+)
 from vjepa2.training.checkpoint_index import (
     INDEX_NAME,
     CheckpointIndex,
@@ -43,25 +50,12 @@ from vjepa2.training.checkpoint_index import (
     config_differences,
     read_index,
 )
+from vjepa2.training.checkpoint_io import joined_entries, read_state, write_state
 from vjepa2.training.distributed import Processes
-from vjepa2.training.parts import PartReader, file_facts, write_part
-from vjepa2.training.state import (
-    TrainingState,
-    local_slice,
-    named_tensors,
-    prepare_optimizer,
-    random_states,
-    set_random_states,
-)
+from vjepa2.training.parts import file_facts
+from vjepa2.training.state import TrainingState
 
-STEP_NAME = re.compile(r"step-(\d{7,})")
-WRITING, REPLACED, DELETING = ".writing-", ".replaced-", ".deleting-"
 PROTECTED_NAME = "protected.json"
-
-
-def step_name(step: int) -> str:
-    """Name of the folder of a checkpoint."""
-    return f"step-{step:07d}"
 
 
 class CheckpointStore:
@@ -111,7 +105,7 @@ class CheckpointStore:
                         f"Another run trains in {self.folder}: wait for it, or choose another "
                         "folder."
                     ) from None
-                self._clear()
+                clear_leftovers(self.folder)
         try:
             yield
         finally:
@@ -119,7 +113,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, ascending."""
-        return sorted(self._processes.from_first(_steps_in(self.folder)))
+        return sorted(self._processes.from_first(steps_in(self.folder)))
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint, or None."""
@@ -139,7 +133,7 @@ class CheckpointStore:
             OutputError: the disk is full or not writable; the earlier checkpoints are as before.
         """
         target = self.folder / step_name(step)
-        temporary = self.folder / f"{WRITING}{target.name}"
+        temporary = unfinished(target)
         first = self._processes.is_first
         try:
             with self._together(f"write {target}"):
@@ -149,7 +143,7 @@ class CheckpointStore:
             part = f"part-{self._processes.rank:04d}.safetensors"
             own: tuple[PartFile, dict[str, TensorEntry]] | None = None
             with self._together(f"write {target}"):
-                own = self._write_part(temporary / part, state)
+                own = write_state(temporary / part, state, self._processes)
             assert own is not None
             written = self._processes.gather((part, *own))
             with self._together(f"write {target}"):
@@ -184,7 +178,7 @@ class CheckpointStore:
             if not folder.is_dir():
                 raise CheckpointNotFoundError(
                     f"There is no checkpoint {folder}. There are: "
-                    f"{', '.join(map(step_name, _steps_in(self.folder))) or 'none'}."
+                    f"{', '.join(map(step_name, steps_in(self.folder))) or 'none'}."
                 )
             try:
                 index = read_index(folder)
@@ -194,7 +188,7 @@ class CheckpointStore:
             self._check_config(folder, index)
         assert index is not None
         with self._together(f"read {folder}"):
-            self._read(folder, index, state)
+            read_state(folder, index, state, self._processes)
         return index.values
 
     def stored_config(self, step: int) -> dict[str, Any]:
@@ -217,7 +211,7 @@ class CheckpointStore:
             OutputError: the note cannot be written.
         """
         with self._together(f"protect {step_name(step)}"):
-            if step not in _steps_in(self.folder):
+            if step not in steps_in(self.folder):
                 raise CheckpointNotFoundError(f"There is no checkpoint {step_name(step)} to keep.")
             if self._processes.is_first:
                 write_json(self.folder / PROTECTED_NAME, {**self._protected(), reason: step})
@@ -234,9 +228,9 @@ class CheckpointStore:
             kept = {reason: kept for reason, kept in self._protected().items() if kept <= step}
             if kept != self._protected():
                 write_json(self.folder / PROTECTED_NAME, kept)
-            for later in _steps_in(self.folder):
+            for later in steps_in(self.folder):
                 if later > step:
-                    self._remove(later)
+                    remove_checkpoint(self.folder, later)
         self._processes.barrier()
 
     @contextlib.contextmanager
@@ -252,33 +246,6 @@ class CheckpointStore:
             error.__cause__ = problem
         self._processes.raise_together(error)
 
-    def _write_part(
-        self, path: Path, state: TrainingState
-    ) -> tuple[PartFile, dict[str, TensorEntry]]:
-        """Write what this process answers for: its slices, and its share of what all hold."""
-        rank, world_size = self._processes.rank, self._processes.world_size
-        own, entries = {}, {}
-        for number, (name, tensor) in enumerate(named_tensors(state).items()):
-            part = local_slice(tensor)
-            mine = part.start < part.stop if part.is_part else number % world_size == rank
-            if mine or (not part.is_part and part.start == part.stop and rank == 0):
-                own[name] = part.tensor
-                entries[name] = TensorEntry(
-                    dtype=str(tensor.dtype).removeprefix("torch."),
-                    shape=part.shape,
-                    parts=((path.name, part.start, part.stop),),
-                )
-        for name, tensor in random_states(self._processes.device).items():
-            full_name = f"random.{rank}.{name}"
-            own[full_name] = tensor
-            entries[full_name] = TensorEntry(
-                dtype=str(tensor.dtype).removeprefix("torch."),
-                shape=tuple(tensor.shape),
-                parts=((path.name, 0, tensor.shape[0]),),
-            )
-        facts = write_part(path, own)
-        return PartFile(num_bytes=facts.num_bytes, checksum=facts.checksum), entries
-
     def _finish(
         self,
         step: int,
@@ -288,10 +255,6 @@ class CheckpointStore:
         written: list[tuple[str, PartFile, dict[str, TensorEntry]]],
     ) -> None:
         """Write the index and give the checkpoint its name."""
-        parts: dict[str, list[TensorEntry]] = {}
-        for _, _, entries in written:
-            for name, entry in entries.items():
-                parts.setdefault(name, []).append(entry)
         index = CheckpointIndex(
             step=step,
             world_size=self._processes.world_size,
@@ -303,46 +266,15 @@ class CheckpointStore:
             },
             values=json.loads(json.dumps(dict(state.values))),
             files={name: file for name, file, _ in written},
-            tensors={
-                name: entries[0].model_copy(
-                    update={"parts": tuple(part for entry in entries for part in entry.parts)}
-                )
-                for name, entries in parts.items()
-            },
+            tensors=joined_entries([entries for _, _, entries in written]),
         )
         if absent := [name for name, _, _ in written if not (temporary / name).is_file()]:
             raise OutputError(
                 f"{', '.join(absent)} of {target} cannot be seen from process 0. All processes "
                 "must write into the same folder, on a file system that all machines share."
             )
-        _write_durably(temporary / INDEX_NAME, json.dumps(index.model_dump()))
-        _sync_folder(temporary)
-        replaced = self.folder / f"{REPLACED}{target.name}"
-        if target.exists():
-            target.rename(replaced)
-        temporary.rename(target)
-        _sync_folder(self.folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-    def _read(self, folder: Path, index: CheckpointIndex, state: TrainingState) -> None:
-        stored = {name: entry.stored() for name, entry in index.tensors.items()}
-        prepare_optimizer(state, {name: tensor.dtype for name, tensor in stored.items()})
-        live = named_tensors(state)
-        _check_tensors(folder, live, index.tensors)
-        reader = PartReader(folder, stored)
-        for name, tensor in live.items():
-            part = local_slice(tensor)
-            reader.read_into(part.tensor, name, part.start)
-        prefix = f"random.{self._processes.rank}."
-        states = {}
-        for name in stored:
-            if name.startswith(prefix):
-                values = torch.empty(stored[name].shape, dtype=getattr(torch, stored[name].dtype))
-                reader.read_into(values, name, 0)
-                states[name.removeprefix(prefix)] = values
-        if states:
-            # With more processes than before, the new ones go on from their seed.
-            set_random_states(states, self._processes.device)
+        write_durably(temporary / INDEX_NAME, json.dumps(index.model_dump()))
+        give_name(temporary, target)
 
     def _check_sums(self, folder: Path, index: CheckpointIndex) -> None:
         """Each process looks at its share of the files."""
@@ -367,13 +299,14 @@ class CheckpointStore:
     def _damaged(
         self, folder: Path, step: int, error: CheckpointFormatError
     ) -> CheckpointFormatError:
-        older = None
-        for candidate in reversed(_steps_in(self.folder)):
-            if candidate < step:
-                with contextlib.suppress(CheckpointFormatError):
-                    read_index(self.folder / step_name(candidate))
-                    older = candidate
-                    break
+        older = next(
+            (
+                found
+                for found in reversed(steps_in(self.folder))
+                if found < step and self._is_ok(found)
+            ),
+            None,
+        )
         advice = (
             f"The newest one before it that is complete is {step_name(older)}: remove the folder "
             f"{folder} to go on from there."
@@ -382,86 +315,27 @@ class CheckpointStore:
         )
         return CheckpointFormatError(f"{error} {advice}")
 
+    def _is_ok(self, step: int) -> bool:
+        try:
+            read_index(self.folder / step_name(step))
+        except CheckpointFormatError:
+            return False
+        return True
+
     def _protected(self) -> dict[str, int]:
         path = self.folder / PROTECTED_NAME
         if not path.exists():
             return {}
         try:
             noted = json.loads(path.read_text(encoding="utf-8"))
-            return {str(reason): int(step) for reason, step in noted.items()}
+            there = set(steps_in(self.folder))
+            return {str(reason): int(step) for reason, step in noted.items() if step in there}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointFormatError(f"{path} cannot be read: {error}. Remove it.") from error
 
     def _remove_old(self) -> None:
-        steps = _steps_in(self.folder)
+        steps = steps_in(self.folder)
         kept = {*steps[-self.keep :], *self._protected().values()}
         for step in steps:
             if step not in kept:
-                self._remove(step)
-
-    def _remove(self, step: int) -> None:
-        # Renamed first: a folder that is half removed must not be taken for a checkpoint.
-        path = self.folder / step_name(step)
-        hidden = self.folder / f"{DELETING}{path.name}"
-        with contextlib.suppress(OSError):  # left for the next run to clear
-            path.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
-
-    def _clear(self) -> None:
-        """Remove what a killed run was writing or removing; put back what it was replacing."""
-        for path in self.folder.glob(f"{REPLACED}*"):
-            target = self.folder / path.name.removeprefix(REPLACED)
-            if target.exists():
-                shutil.rmtree(path)
-            else:
-                path.rename(target)
-        for prefix in (WRITING, DELETING):
-            for path in self.folder.glob(f"{prefix}*"):
-                shutil.rmtree(path)
-
-
-def _steps_in(folder: Path) -> list[int]:
-    """Steps of the checkpoints in a folder, ascending."""
-    if not folder.is_dir():
-        return []
-    found = [STEP_NAME.fullmatch(path.name) for path in folder.iterdir()]
-    return sorted(int(match[1]) for match in found if match)
-
-
-def _check_tensors(
-    folder: Path, live: Mapping[str, torch.Tensor], stored: Mapping[str, TensorEntry]
-) -> None:
-    """Raise `CheckpointMismatchError` unless both have the same names, shapes and types."""
-    kept = {name: entry for name, entry in stored.items() if not name.startswith("random.")}
-    missing, unexpected = live.keys() - kept.keys(), kept.keys() - live.keys()
-    mismatched = []
-    for name in live.keys() & kept.keys():
-        has = f"{kept[name].dtype} {list(kept[name].shape)}"
-        needs = f"{str(live[name].dtype).removeprefix('torch.')} {list(live[name].shape)}"
-        if has != needs:
-            mismatched.append((name, has, needs))
-    if missing or unexpected or mismatched:
-        first = sorted([*missing, *unexpected, *(name for name, _, _ in mismatched)])[0]
-        raise CheckpointMismatchError(
-            f"The tensors of {folder} are not those of this run: {len(missing)} are missing, "
-            f"{len(unexpected)} have no place, {len(mismatched)} differ in shape or type; the "
-            f"first is {first!r}. Go on with the code and configuration that wrote it.",
-            missing=missing,
-            unexpected=unexpected,
-            mismatched=mismatched,
-        )
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+                remove_checkpoint(self.folder, step)
