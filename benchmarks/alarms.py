@@ -3,45 +3,47 @@
     python -m benchmarks.alarms                     # seeds 0 to 39, the numbers of the docs
     python -m benchmarks.alarms --first-seed 100    # the seeds that thresholds were chosen on
 
-Each run trains a network of two blocks, width 48, on 4 frames of 32 x 32 pixels with moving discs.
-Healthy ones differ in seed, learning rate, EMA momentum and warm-up. Five kinds of sabotage, four
-runs each: EMA 0; learning rate x 30; gradient through the targets; the same clip again and again;
-masks that hide nothing (the context is the whole clip).
+Each run is one of `vjepa2.tasks.pretrain`: a network of two blocks, width 48, on 4 frames of 32 x
+32 pixels with moving discs. Healthy ones differ in seed, learning rate, EMA momentum and warm-up.
+Five kinds of sabotage, four runs each: EMA 0; learning rate x 30; gradient through the targets (of
+the student itself); the same clip again and again; masks that hide nothing (the context is the
+whole clip).
 
-A run counts as alarmed when any of its measurements raises an alarm. Recall: alarmed sabotaged
-runs; false alarms: alarmed healthy runs.
+A run counts as alarmed when its log has an alarm. Recall: alarmed sabotaged runs; false alarms:
+alarmed healthy runs.
 """
 
+import contextlib
+import dataclasses
+import json
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.common import parser, save
-from vjepa2 import VJEPA2Config, VJEPA2Model
-from vjepa2.ema import MovingAverage, frozen_copy
-from vjepa2.files import write_json
-from vjepa2.losses import normalised_targets, prediction_error
-from vjepa2.masking import MaskConfig, Masks, draw_masks, fitted_to, published_masks
-from vjepa2.shapes import TokenGrid
-from vjepa2.training.health import HealthConfig, HealthMonitor
-from vjepa2.training.health_measures import gradient_norms, held_out_numbers
+from vjepa2.data.settings import AugmentConfig, DataConfig, SourceConfig
+from vjepa2.errors import DivergedError
+from vjepa2.masking import Masks, draw_masks
+from vjepa2.tasks import pretrain as pretraining
+from vjepa2.tasks.masked_prediction import target_tokens
+from vjepa2.tasks.pretrain_config import ClipConfig, NetworkConfig, PretrainConfig, RuntimeConfig
+from vjepa2.tasks.pretrain_networks import Networks, make_networks
+from vjepa2.training.health import HealthConfig
+from vjepa2.training.schedules import ScheduleConfig
 
-NETWORK: dict[str, Any] = {
-    "patch_size": 8, "crop_size": 32, "frames_per_clip": 4, "tubelet_size": 2,
-    "hidden_size": 48, "num_attention_heads": 3, "num_hidden_layers": 2, "mlp_ratio": 2.0,
-    "pred_hidden_size": 32, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 2,
-    "pred_num_mask_tokens": 2, "pred_mlp_ratio": 2.0, "initializer_range": 0.1,
-}  # fmt: skip
-GRID = TokenGrid(2, 4, 4)
 SABOTAGES = ("ema_0", "lr_x30", "no_stop_gradient", "constant_data", "all_visible")
 RUNS_PER_SABOTAGE = 4
-NUM_STEPS, EVERY, BATCH, HELD_OUT, PATIENCE = 300, 10, 16, 16, 3
+NUM_STEPS, EVERY, PATIENCE, BATCH, HELD_OUT = 200, 10, 3, 16, 16
+NUM_FILES, FRAMES_PER_FILE = 128, 12
 
 
 @dataclass(frozen=True)
@@ -69,154 +71,158 @@ def plan(first_seed: int) -> list[Run]:
     return runs
 
 
-def make_clips(count: int, generator: torch.Generator) -> Tensor:
-    """Normalised clips [count, 4, 3, 32, 32]: three discs that move over a smooth background."""
-    coarse = torch.randn(count, 3, 4, 4, generator=generator)
+def make_clip(generator: torch.Generator) -> Tensor:
+    """uint8 [T, 3, 32, 32]: three discs that move over a smooth background."""
+    coarse = torch.randn(1, 3, 4, 4, generator=generator)
     background = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic")
-    clips = (0.5 * background)[:, None].repeat(1, 4, 1, 1, 1)
-    axis = torch.linspace(-1, 1, 32)
+    clip = (0.5 * background).repeat(FRAMES_PER_FILE, 1, 1, 1)
+    axis, time_axis = torch.linspace(-1, 1, 32), torch.arange(float(FRAMES_PER_FILE))
     for _ in range(3):
-        start = 1.6 * torch.rand(count, 1, 2, generator=generator) - 0.8
-        speed = 0.15 * torch.randn(count, 1, 2, generator=generator)
-        radius = 0.12 + 0.25 * torch.rand(count, 1, 1, 1, generator=generator)
-        colour = 1.5 * torch.randn(count, 1, 3, 1, 1, generator=generator)
-        places = start + speed * torch.arange(4.0)[:, None]
-        squared = (axis[:, None] - places[..., 0, None, None]) ** 2
-        squared = squared + (axis - places[..., 1, None, None]) ** 2
-        cover = torch.sigmoid(60 * (radius**2 - squared))[:, :, None]
-        clips = clips * (1 - cover) + cover * colour
-    return clips
+        start = 1.6 * torch.rand(2, generator=generator) - 0.8
+        speed = 0.15 * torch.randn(2, generator=generator)
+        radius = 0.12 + 0.25 * float(torch.rand((), generator=generator))
+        colour = 1.5 * torch.randn(3, 1, 1, generator=generator)
+        # Discs are thrown back at the edges.
+        places = ((start + speed * time_axis[:, None] + 1) % 4 - 2).abs() - 1
+        squared = (axis[:, None] - places[:, 0, None, None]) ** 2
+        squared = squared + (axis - places[:, 1, None, None]) ** 2
+        cover = torch.sigmoid(60 * (radius**2 - squared))[:, None]
+        clip = clip * (1 - cover) + cover * colour
+    return (255 * (0.5 + 0.25 * clip)).clamp(0, 255).round().to(torch.uint8)
 
 
-class TinyRun:
-    """The training step of V-JEPA 2 in its plainest form, with a place for each sabotage."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        torch.manual_seed(run.seed)
-        self.generator = torch.Generator().manual_seed(run.seed + 1_000_000)
-        self.model = VJEPA2Model(VJEPA2Config(**NETWORK))
-        self.teacher = frozen_copy(self.model.encoder)
-        self.average = MovingAverage(self.teacher, self.model.encoder)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0, weight_decay=0.04)
-        self.masks: list[MaskConfig] = [fitted_to(each, GRID) for each in published_masks()]
-        self.held_out = self.clips(HELD_OUT)
-        self.held_out_masks = self.draw(HELD_OUT, step=0)
-        self.constant = self.held_out[:1]
-
-    def clips(self, count: int) -> Tensor:
-        if self.run.sabotage == "constant_data":
-            one = make_clips(1, torch.Generator().manual_seed(self.run.seed))
-            return one.expand(count, -1, -1, -1, -1)
-        return make_clips(count, self.generator)
-
-    def draw(self, batch: int, *, step: int) -> list[Masks]:
-        drawn = [
-            draw_masks(each, GRID, batch=batch, seed=self.run.seed, step=step, number=number)
-            for number, each in enumerate(self.masks)
-        ]
-        if self.run.sabotage == "all_visible":
-            everything = torch.arange(GRID.num_tokens).expand(batch, -1)
-            return [Masks(everything, mask.target_ids) for mask in drawn]
-        return drawn
-
-    def predict(self, pixels: Tensor, mask: Masks) -> Tensor:
-        tokens = self.model.encoder(pixels, mask.context_ids).last_hidden_state
-        predicted: Tensor = self.model.predictor.predict(
-            tokens, mask.context_ids, mask.target_ids, grid=GRID, mask_index=0
-        ).last_hidden_state
-        return predicted
-
-    def targets(self, pixels: Tensor) -> Tensor:
-        if self.run.sabotage == "no_stop_gradient":
-            return normalised_targets(self.model.encoder(pixels).last_hidden_state)
-        with torch.no_grad():
-            return normalised_targets(self.teacher(pixels).last_hidden_state)
-
-    def step(self, number: int) -> dict[str, float]:
-        rate = self.run.lr * (30 if self.run.sabotage == "lr_x30" else 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (number + 1) / self.run.warmup)
-        pixels = self.clips(BATCH)
-        targets = self.targets(pixels)
-        losses = [
-            prediction_error(
-                self.predict(pixels, mask),
-                targets.gather(1, mask.target_ids[..., None].expand(-1, -1, targets.shape[-1])),
-            )
-            for mask in self.draw(BATCH, step=number + 1)
-        ]
-        loss = torch.stack(losses).mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        parts = {"encoder": self.model.encoder, "predictor": self.model.predictor}
-        numbers = {"loss": loss.item(), **gradient_norms(parts)}
-        self.optimizer.step()
-        self.average.update(0.0 if self.run.sabotage == "ema_0" else self.run.momentum)
-        return numbers
-
-    @torch.no_grad()
-    def measure(self) -> dict[str, float]:
-        numbers = held_out_numbers(
-            self.held_out,
-            self.held_out_masks,
-            encode_student=lambda pixels: self.model.encoder(pixels).last_hidden_state,
-            encode_teacher=lambda pixels: self.teacher(pixels).last_hidden_state,
-            targets=self.targets(self.held_out),
-            predict=self.predict,
-            grid=GRID,
-            patch_size=NETWORK["patch_size"],
-            tubelet_size=NETWORK["tubelet_size"],
-        )
-        return numbers | {"ema_distance": self.average.distance()}
+def write_clips(folder: Path, run: Run) -> None:
+    """Arrays of moving discs; for constant data the same few frames in every file."""
+    generator = torch.Generator().manual_seed(run.seed + 1_000_000)
+    for number in range(NUM_FILES):
+        clip = make_clip(generator)
+        if run.sabotage == "constant_data":
+            clip = make_clip(torch.Generator().manual_seed(run.seed))[:1].expand_as(clip)
+        np.save(folder / f"{number:03d}.npy", clip.numpy())
 
 
-def record(run: Run) -> list[tuple[str, int, dict[str, float]]]:
-    """All numbers of a run, in order: ("step" or "health", step, numbers)."""
+def config_of(run: Run, clips: Path) -> PretrainConfig:
+    """A configuration of one of the tiny runs."""
+    lr = run.lr * (30 if run.sabotage == "lr_x30" else 1)
+    return PretrainConfig(
+        seed=run.seed,
+        network=NetworkConfig(
+            hidden_size=48, num_layers=2, num_heads=3, mlp_ratio=2.0, patch_size=8,
+            pred_hidden_size=32, pred_num_layers=2, pred_num_heads=2, pred_num_mask_tokens=1,
+            initializer_range=0.1,
+        ),
+        data=DataConfig(
+            sources=(SourceConfig(path=str(clips), kind="array", frame_step=1),),
+            workers=0,
+            prefetch=1,
+        ),
+        augment=AugmentConfig(scale=(0.6, 1.0), mean=(0.5,) * 3, std=(0.25,) * 3),
+        clip=ClipConfig(num_frames=4, crop_size=32, batch_size=BATCH),
+        schedule=ScheduleConfig(
+            num_steps=NUM_STEPS,
+            warmup_share=run.warmup / NUM_STEPS,
+            cooldown_share=0.0,
+            start_lr=lr / 10,
+            lr=lr,
+            momentum=0.0 if run.sabotage == "ema_0" else run.momentum,
+        ),
+        health=HealthConfig(every=EVERY, num_clips=HELD_OUT, patience=PATIENCE),
+        runtime=RuntimeConfig(device="cpu", checkpoint_every=NUM_STEPS, keep_checkpoints=1),
+    )  # fmt: skip
+
+
+def networks_without_stop(config: PretrainConfig) -> Networks:
+    """The student is its own teacher."""
+    networks = make_networks(config)
+    return dataclasses.replace(networks, target=networks.student.encoder)
+
+
+def masks_that_hide_nothing(mask: Any, grid: Any, **options: Any) -> Any:
+    """Drawn as usual, but every token is visible."""
+
+    def opened(drawn: Masks) -> Masks:
+        everything = torch.arange(grid.num_tokens).expand(len(drawn.target_ids), -1)
+        return Masks(everything, drawn.target_ids)
+
+    drawn: Any = draw_masks(mask, grid, **options)
+    return [opened(each) for each in drawn] if isinstance(drawn, list) else opened(drawn)
+
+
+@contextlib.contextmanager
+def sabotaged(kind: str) -> Iterator[None]:
+    """Break the trainer where a mistake in it would be; the others are wrong settings or data."""
+    with contextlib.ExitStack() as stack:
+        if kind == "no_stop_gradient":
+            with_gradient = target_tokens.__wrapped__  # type: ignore[attr-defined]
+            for name, value in (
+                ("pretrain.make_networks", networks_without_stop),
+                ("pretrainer.target_tokens", with_gradient),
+            ):
+                stack.enter_context(mock.patch(f"vjepa2.tasks.{name}", value))
+        if kind == "all_visible":
+            for module in ("pretrain_batches", "pretrain_health"):
+                name = f"vjepa2.tasks.{module}.draw_masks"
+                stack.enter_context(mock.patch(name, masks_that_hide_nothing))
+        yield
+
+
+def record(run: Run) -> list[dict[str, Any]]:
+    """The log of a run."""
     torch.set_num_threads(1)
-    tiny = TinyRun(run)
-    rows = [("health", 0, tiny.measure())]
-    for number in range(NUM_STEPS):
-        rows.append(("step", number, tiny.step(number)))
-        if (number + 1) % EVERY == 0:
-            rows.append(("health", number + 1, tiny.measure()))
+    with tempfile.TemporaryDirectory() as temporary, sabotaged(run.sabotage):
+        clips, folder = Path(temporary, "clips"), Path(temporary, "run")
+        clips.mkdir()
+        write_clips(clips, run)
+        failed = ""
+        try:
+            pretraining.pretrain(config_of(run, clips), folder, quiet=True)
+        except DivergedError as error:  # an end with a reason is an alarm too
+            failed = str(error)
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    if failed:
+        event = {"event": "alarm", "state": "diverged", "reason": failed}
+        rows.append({"step": rows[-1]["step"], "kind": "event", **event})
     return rows
 
 
-def judge(rows: list[tuple[str, int, dict[str, float]]]) -> dict[str, Any]:
-    """The first alarm of a run, as the trainer would have got it."""
-    monitor = HealthMonitor(HealthConfig(every=EVERY, patience=PATIENCE))
-    states = []
-    for kind, step, numbers in rows:
-        take: Callable[..., Any] = monitor.add_step if kind == "step" else monitor.add_health
-        verdict = take(step, numbers)
-        if verdict is None:
-            continue
-        states.append(verdict.state)
-        if verdict.alarm:
-            return {"alarm": verdict.state, "step": step, "reason": verdict.reason}
-    return {"alarm": None, "step": None, "reason": "", "last": states[-1]}
+def judge(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first alarm of a run, and how it ended."""
+    alarms = [row for row in rows if row.get("event") == "alarm"]
+    measured = [row for row in rows if row["kind"] == "health"]
+    end = {
+        name: round(measured[-1][name], 4)
+        for name in ("skill", "teacher_token_rank", "student_token_rank")
+    }
+    if not alarms:
+        return {"alarm": None, "step": None, "reason": "", **end}
+    first = alarms[0]
+    return {"alarm": first["state"], "step": first["step"], "reason": first["reason"], **end}
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--first-seed", type=int, default=0)
     arguments.add_argument("--processes", type=int, default=1)
-    arguments.add_argument("--keep", type=Path, help="write all numbers of all runs to this file")
+    arguments.add_argument("--every-nth", type=int, default=1, help="only every nth of the runs")
+    arguments.add_argument("--keep", type=Path, help="folder for the logs of all runs")
     options = arguments.parse_args()
-    runs = plan(options.first_seed)
+    runs = plan(options.first_seed)[:: options.every_nth]
     started = time.perf_counter()
+    verdicts = []
     with ProcessPoolExecutor(options.processes) as pool:
-        recorded = list(pool.map(record, runs))
-    seconds = time.perf_counter() - started
-    if options.keep:
-        write_json(
-            options.keep, [{"run": vars(r), "rows": x} for r, x in zip(runs, recorded, strict=True)]
-        )
-    results = summary(runs, [judge(rows) for rows in recorded]) | {"seconds": round(seconds, 1)}
-    for line in lines(results):
-        print(line)
-    if options.first_seed == 0:
+        for run, rows in zip(runs, pool.map(record, runs), strict=True):
+            verdicts.append(judge(rows))
+            print(line(dataclasses.asdict(run) | verdicts[-1]), flush=True)
+            if options.keep:
+                options.keep.mkdir(parents=True, exist_ok=True)
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                name = f"{run.seed}-{run.sabotage or 'healthy'}.jsonl"
+                (options.keep / name).write_text(text, encoding="utf-8")
+    results = summary(runs, verdicts)
+    results["seconds"] = round(time.perf_counter() - started, 1)
+    print(f"recall {results['recall']:.0%}, false alarms {results['false_alarms']:.0%}")
+    if options.first_seed == 0 and options.every_nth == 1:
         save("alarms", results)
 
 
@@ -235,19 +241,18 @@ def summary(runs: list[Run], verdicts: list[dict[str, Any]]) -> dict[str, Any]:
         "false_alarms": sum(by_kind["healthy"]) / len(by_kind["healthy"]),
         "alarmed": {kind: f"{sum(found)} of {len(found)}" for kind, found in by_kind.items()},
         "settings": {"steps": NUM_STEPS, "every": EVERY, "patience": PATIENCE, "batch": BATCH},
-        "runs": [vars(run) | verdict for run, verdict in both],
+        "runs": [dataclasses.asdict(run) | verdict for run, verdict in both],
     }
 
 
-def lines(results: dict[str, Any]) -> Iterator[str]:
-    """What is printed."""
-    for run in results["runs"]:
-        yield (
-            f"{run['seed']:4d} {run['sabotage'] or 'healthy':17s} lr {run['lr']:.1e} "
-            f"ema {run['momentum']} warm-up {run['warmup']:3d}: {run['alarm'] or '-'} "
-            f"{run['step'] if run['step'] is not None else ''} {run['reason']}"
-        )
-    yield f"recall {results['recall']:.0%}, false alarms {results['false_alarms']:.0%}"
+def line(run: dict[str, Any]) -> str:
+    """What is printed of a run."""
+    return (
+        f"{run['seed']:4d} {run['sabotage'] or 'healthy':17s} lr {run['lr']:.1e} "
+        f"ema {run['momentum']} warm-up {run['warmup']:3d}: {run['alarm'] or '-'} "
+        f"{run['step'] if run['step'] is not None else ''} {run['reason']} "
+        f"(skill {run['skill']}, ranks {run['teacher_token_rank']} {run['student_token_rank']})"
+    )
 
 
 if __name__ == "__main__":
