@@ -221,9 +221,9 @@ def save_model(trainer: Pretrainer, networks: Networks, folder: Path) -> Path:
             for name, value in student.items()
             if name.startswith(prefix)
         }
-        model = finished_model(networks, average, predictor)
         config = trainer.config
         clip = config.cooldown_clip or config.clip
+        model = finished_model(networks, average, predictor, clip=clip)
         save_finished_model(model, folder, clip=clip, augment=config.augment)
     processes.barrier()
     return folder

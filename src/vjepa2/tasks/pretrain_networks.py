@@ -137,7 +137,11 @@ def with_adapters(model: VJEPA2Model, adapters: AdapterConfig) -> nn.Module:
 
 
 def finished_model(
-    networks: Networks, encoder_state: dict[str, torch.Tensor], predictor_state: dict[str, Any]
+    networks: Networks,
+    encoder_state: dict[str, torch.Tensor],
+    predictor_state: dict[str, Any],
+    *,
+    clip: ClipConfig,
 ) -> VJEPA2Model:
     """The averaged encoder with the student's predictor, as one model.
 
@@ -145,13 +149,16 @@ def finished_model(
         networks: of the run.
         encoder_state: whole tensors of `networks.average`, on the CPU.
         predictor_state: those of the student's predictor.
+        clip: geometry of the last clips, which the configuration names.
     """
-    config = networks.student.encoder.config
+    config = VJEPA2Config.from_dict(networks.student.encoder.config.to_dict())
+    config.crop_size, config.frames_per_clip = clip.crop_size, clip.num_frames
     if networks.adapted is None:
         model = VJEPA2Model(config)
     else:
         merged = frozen_copy(networks.adapted)
         model = cast(Any, merged).base_model.model
+        model.config = config
     model.encoder.load_state_dict(encoder_state)
     model.predictor.load_state_dict(predictor_state)
     if networks.adapted is not None:

@@ -1,0 +1,295 @@
+"""A whole run on array clips: its golden curve, stops and resumes, what it leaves behind."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vjepa2
+from tiny_pretraining import tiny_run, write_clips
+from vjepa2.errors import (
+    BadFilesError,
+    CheckpointFormatError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    VJEPAError,
+)
+from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.tasks.pretrain import PretrainResult, pretrain
+from vjepa2.tasks.pretrain_folder import load_run_config
+
+# Losses of 20 updates, seed 3. Another processor rounds otherwise, which grows over the updates.
+GOLDEN = [
+    0.86837, 0.792394, 0.721479, 0.666889, 0.677422, 0.6448, 0.61441, 0.608529, 0.592831, 0.574803,
+    0.59562, 0.56459, 0.513008, 0.484176, 0.472638, 0.521047, 0.501569, 0.540799, 0.495309, 0.521092,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+def lines_of(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in lines_of(run, "step")]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def run_quietly(config: Any, folder: Path, **options: Any) -> PretrainResult:
+    return pretrain(config, folder, quiet=True, **options)
+
+
+def test_golden_loss_curve(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(clips, schedule={"num_steps": 20})
+    run_quietly(config, tmp_path / "a")
+    assert losses(tmp_path / "a") == pytest.approx(GOLDEN, abs=2e-4)
+    run_quietly(config, tmp_path / "b")
+    assert losses(tmp_path / "b") == losses(tmp_path / "a")
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 7])
+def test_a_stopped_run_goes_on_bit_for_bit(clips: Path, tmp_path: Path, stop_at: int) -> None:
+    """Stochastic depth, masks, order, optimizer and average; with and without a measurement."""
+    config = tiny_run(clips)
+    run_quietly(config, tmp_path / "whole")
+    stopped = run_quietly(config, tmp_path / "parts", stop_at=stop_at)
+    assert (stopped.reason, stopped.step, stopped.model) == ("stop_at", stop_at, None)
+    ended = run_quietly(config, tmp_path / "parts")
+    assert (ended.reason, ended.step, ended.resumed_from) == ("finished", 12, stop_at)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    whole, parts = (lines_of(tmp_path / name, "health") for name in ("whole", "parts"))
+    assert whole == parts
+    assert [line["step"] for line in whole] == [0, 6, 12]
+
+
+@pytest.mark.parametrize("truncation", ["batch", "none"])
+def test_accumulated_gradients_equal_a_large_batch(
+    clips: Path, tmp_path: Path, truncation: str
+) -> None:
+    """Without stochastic depth, which is drawn per micro-batch."""
+    for size in (1, 2, 4):
+        config = tiny_run(
+            clips,
+            clip={"micro_batch": size},
+            network={"drop_path_rate": 0.0},
+            truncation=truncation,
+            schedule={"num_steps": 3},
+        )
+        run_quietly(config, tmp_path / str(size))
+    for size in (1, 2):
+        first, second = weights(tmp_path / "4"), weights(tmp_path / str(size))
+        assert max(float((first[name] - second[name]).abs().max()) for name in first) < 2e-6
+
+
+def test_the_model_is_the_average_and_embeds(clips: Path, tmp_path: Path) -> None:
+    result = run_quietly(tiny_run(clips), tmp_path / "run")
+    assert result.model == tmp_path / "run" / "model"
+    model = VJEPA2Model.from_pretrained(result.model)
+    [checkpoint] = sorted((tmp_path / "run" / "checkpoints").glob("step-0000012"))
+    stored = load_file(checkpoint / "part-0000.safetensors")
+    for name, value in model.encoder.named_parameters():
+        torch.testing.assert_close(value, stored[f"modules.average.{name}"], rtol=0, atol=0)
+    for name, value in model.predictor.named_parameters():
+        wanted = stored[f"modules.student.predictor.{name}"]
+        torch.testing.assert_close(value, wanted, rtol=0, atol=0)
+    [row] = vjepa2.embed(np.load(clips / "clip_00.npy"), model=str(result.model))
+    assert row.embedding.shape == (32,)
+    assert bool(torch.as_tensor(row.embedding).isfinite().all())
+
+
+def test_recomputation_and_compiled_names_change_nothing(clips: Path, tmp_path: Path) -> None:
+    run_quietly(tiny_run(clips), tmp_path / "plain")
+    run_quietly(tiny_run(clips, runtime={"recompute": True}), tmp_path / "again")
+    assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "plain"), abs=1e-6)
+
+
+def test_bfloat16_stays_near(clips: Path, tmp_path: Path) -> None:
+    run_quietly(tiny_run(clips), tmp_path / "full")
+    run_quietly(tiny_run(clips, runtime={"dtype": "bfloat16"}), tmp_path / "half")
+    assert losses(tmp_path / "half") == pytest.approx(losses(tmp_path / "full"), abs=0.03)
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "half").values())
+
+
+def test_cool_down_on_longer_and_larger_clips(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(clips, cooldown_clip={"num_frames": 8, "crop_size": 40, "batch_size": 2})
+    run_quietly(config, tmp_path / "whole")
+    run_quietly(config, tmp_path / "parts", stop_at=10)  # inside the cool-down, from update 9
+    run_quietly(config, tmp_path / "parts")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    model = VJEPA2Model.from_pretrained(tmp_path / "whole" / "model")
+    assert (model.config.crop_size, model.config.frames_per_clip) == (40, 8)
+
+
+def test_the_next_run_starts_from_a_run(clips: Path, tmp_path: Path) -> None:
+    """The published cool-down: networks, average and optimizer go on, the schedule begins anew."""
+    run_quietly(tiny_run(clips), tmp_path / "first")
+    # One update that moves nothing but the count of updates.
+    still = {"num_steps": 4, "start_lr": 0.0, "lr": 1e-12, "weight_decay": 0.0, "momentum": 1.0}
+    config = tiny_run(clips, network=None, start_from=str(tmp_path / "first"), schedule=still)
+    result = run_quietly(config, tmp_path / "second", stop_at=1)
+    assert (result.step, result.resumed_from) == (1, None)
+    first = load_file(tmp_path / "first/checkpoints/step-0000012/part-0000.safetensors")
+    second = load_file(tmp_path / "second/checkpoints/step-0000001/part-0000.safetensors")
+    for name in first:
+        if name.startswith("modules."):
+            torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-9)
+        elif name.endswith("/step"):
+            assert (float(first[name]), float(second[name])) == (12.0, 13.0)
+
+
+def test_low_rank_adapters_train_and_are_merged(clips: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    first = run_quietly(tiny_run(clips), tmp_path / "first")
+    config = tiny_run(
+        clips,
+        network=None,
+        start_from=str(first.model),
+        adapters={"rank": 2, "alpha": 4.0},
+        schedule={"num_steps": 4},
+    )
+    result = run_quietly(config, tmp_path / "second")
+    before, after = weights(tmp_path / "first"), load_file(result.model / "model.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    in_encoder = {name for name in changed if name.startswith("encoder.")}
+    assert in_encoder == {
+        f"encoder.layer.{block}.attention.{part}.weight"
+        for block in (0, 1)
+        for part in ("query", "value")
+    }
+    assert any(name.startswith("predictor.") for name in changed)
+
+
+def test_images_beside_clips_with_version_2_1(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(
+        clips,
+        network={"variant": "vjepa2_1", "levels": [0, 1]},
+        images={
+            "data": {"sources": [{"path": str(clips), "frame_step": 1}], "workers": 0},
+            "crop_size": 40,
+            "batch_size": 2,
+            "masks": [{"num_blocks": 2, "spatial_scale": (0.2, 0.2)}],
+        },
+        objective={"context_weight": 0.5, "context_rise": (0.25, 0.5)},
+    )
+    run_quietly(config, tmp_path / "run")
+    steps = lines_of(tmp_path / "run", "step")
+    assert steps[0]["loss"] == pytest.approx(
+        steps[0]["prediction_loss"] + 0.5 * 0.5 * steps[0]["context_loss"], abs=0.35
+    )
+    model = VJEPA2Model.from_pretrained(tmp_path / "run" / "model")
+    fresh = tiny_run(clips, network={"variant": "vjepa2_1", "levels": [0, 1]})
+    assert model.config.model_type == fresh.network.variant
+    image = model.encoder.embeddings.patch_embeddings_img.proj.weight
+    assert float(image.detach().abs().max()) > 0
+
+
+# -- what goes wrong -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"network": {"variant": "vjepa2"}, "objective": {"context_weight": 0.5}}, "V-JEPA 2.1"),
+        ({"clip": {"batch_size": 4, "micro_batch": 3}}, "must divide batch_size=4"),
+        ({"clip": {"num_frames": 3}}, "multiple of network.tubelet_size=2"),
+        ({"clip": {"crop_size": 30}}, "multiple of network.patch_size=8"),
+        ({"start_from": "somewhere"}, "network to null"),
+        ({"network": {"in_chans": 12}}, "one per channel"),
+        ({"adapters": {}}, "fresh ones would stay random"),
+        ({"masks": []}, "nothing to predict"),
+        ({"objective": {"context_rise": (0.5, 0.2)}}, "rising"),
+        ({"schedule": {"warmup_share": 0.9, "cooldown_share": 0.9}}, "at most 1"),
+    ],
+)
+def test_contradictions_are_refused_before_any_work(
+    clips: Path, changes: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        tiny_run(clips, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"network": None}, "set start_from"),
+        ({"data": {"sources": []}}, "nothing to learn from"),
+        ({"runtime": {"sharding": "ddp"}}, "torchrun"),
+        ({"runtime": {"device": "cuda:77"}}, "cannot be used"),
+    ],
+)
+def test_what_cannot_run_leaves_nothing_behind(
+    clips: Path, tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        run_quietly(tiny_run(clips, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_another_run_lists_the_differences(clips: Path, tmp_path: Path) -> None:
+    run_quietly(tiny_run(clips), tmp_path, stop_at=2)
+    other = tiny_run(clips, seed=4, schedule={"lr": 1e-3}, data={"workers": 1})
+    with pytest.raises(CheckpointFormatError) as caught:
+        run_quietly(other, tmp_path)
+    message = str(caught.value)
+    assert "seed" in message and "schedule.lr" in message and "0.003" in message
+    assert "workers" not in message
+    assert load_run_config(tmp_path).seed == 3  # of the first run, still
+
+
+def test_missing_and_empty_sources(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "nowhere"):
+        config = tiny_run(clips, data={"sources": [{"path": str(path), "frame_step": 1}]})
+        with pytest.raises(VJEPAError) as caught:
+            run_quietly(config, tmp_path / "run")
+        assert str(path) in str(caught.value)
+        assert isinstance(caught.value, DataError)
+
+
+def test_bad_files_are_counted_and_named(clips: Path, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", count=6)
+    (folder / "broken.npy").write_bytes(b"no array")
+    source = {"path": str(folder), "frame_step": 1}
+    result = run_quietly(
+        tiny_run(clips, data={"sources": [source], "max_bad_share": 0.9}), tmp_path / "run"
+    )
+    assert result.reason == "finished"
+    rows = [
+        json.loads(line) for line in (tmp_path / "run/bad_files.jsonl").read_text().splitlines()
+    ]
+    [row] = rows
+    assert row["path"].endswith("broken.npy") and row["count"] >= 1 and row["reason"]
+
+
+def test_too_many_bad_files_stop_the_run(clips: Path, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", count=1)
+    for number in range(6):
+        (folder / f"broken_{number}.npy").write_bytes(b"no array")
+    source = {"path": str(folder), "frame_step": 1}
+    with pytest.raises(BadFilesError, match="max_bad_share"):
+        run_quietly(
+            tiny_run(clips, data={"sources": [source], "judge_after": 8, "max_bad_share": 0.1}),
+            tmp_path / "run",
+        )
+
+
+def test_a_diverged_run_stops_with_a_reason(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(clips, schedule={"lr": 1e30, "start_lr": 1e30})
+    with pytest.raises(DivergedError, match=r"schedule\.lr"):
+        run_quietly(config, tmp_path / "run")
