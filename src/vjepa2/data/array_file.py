@@ -133,8 +133,8 @@ def _from_npz(file: io.BytesIO | str, *, name: str) -> Any:
         declared = sum(item.file_size for item in archive.infolist())
     if declared > MAX_UNPACKED_BYTES:
         raise VideoTooLargeError(
-            f"{name} unpacks to {declared} bytes, more than {MAX_UNPACKED_BYTES}. Store it as .npy, of which "
-            "only the frames in use are read."
+            f"{name} unpacks to {declared} bytes, more than {MAX_UNPACKED_BYTES}. Store it as "
+            ".npy, of which only the frames in use are read."
         )
     if isinstance(file, io.BytesIO):
         file.seek(0)

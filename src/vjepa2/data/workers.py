@@ -16,6 +16,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -44,7 +45,8 @@ class DecodingPool:
         workers = decoder.config.workers
         ahead = decoder.config.prefetch * samples_per_step
         self._num_workers = workers
-        with warnings.catch_warnings():
+        before = set(multiprocessing.active_children())
+        with _signals_left_to_the_parent(), _own_child_handler(), warnings.catch_warnings():
             # More processes than cores are of use where a network drive is waited for.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             loader: DataLoader[Answer] = DataLoader(
@@ -57,8 +59,6 @@ class DecodingPool:
                 multiprocessing_context="spawn" if workers else None,
                 generator=torch.Generator(),
             )
-        before = set(multiprocessing.active_children())
-        with _signals_left_to_the_parent(), _own_child_handler():
             self._answers: Iterator[Answer] | None = iter(loader)
         self._processes: list[BaseProcess] = [
             process for process in multiprocessing.active_children() if process not in before
@@ -124,6 +124,8 @@ def _signals_left_to_the_parent() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows has no such signals
         yield
         return
+    # Its own start unblocks two of the signals.
+    resource_tracker.ensure_running()
     names = [name for name in LEFT_TO_THE_PARENT if hasattr(signal, name)]
     # What arrives meanwhile waits for the parent.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in names])
