@@ -21,7 +21,10 @@ MAX_EVENTS = 100
 MAX_BAD_FILES = 50
 MAX_OTHER_CURVES = 24
 
-SHOWN_EVENTS = ("alarm", "rollback", "resumed", "stopped")
+MARKED_EVENTS = ("alarm", "rollback", "resumed", "diverged")
+
+# Of these the page says more elsewhere, or there are too many.
+QUIET_EVENTS = ("health", "alarm", "saved")
 
 
 def write_run_report(
@@ -116,6 +119,7 @@ def _verdict_section(record: RunRecord) -> str:
         f'<p class="answer {tone}">{escape(headline)}</p>',
         paragraph(f"Step {last.step}: {last.reason} {last.advice}".strip()),
     ]
+    parts += [paragraph(text, kind="bad") for text in _endings(record)]
     changes = [verdict for verdict in record.verdicts if verdict.new]
     if changes:
         rows = [
@@ -133,11 +137,23 @@ def _verdict_section(record: RunRecord) -> str:
     return section("Is it healthy?", *parts)
 
 
+def _endings(record: RunRecord) -> list[str]:
+    """Why the run stopped itself, if it did and has not gone on."""
+    if not record.events:
+        return []
+    last = max(record.events, key=lambda row: row["step"])
+    if last.get("event") == "diverged":
+        return [f"The run ended after step {last['step']}: its loss was {last.get('loss')}."]
+    if last.get("event") == "stopped" and last.get("reason") == "alarm":
+        return [f"The run stopped itself after step {last['step']} because of the alarm."]
+    return []
+
+
 def _marks(record: RunRecord) -> list[tuple[int, str]]:
     marks = [
         (int(row["step"]), f"{row.get('event')} at step {row['step']}")
         for row in record.events
-        if row.get("event") in SHOWN_EVENTS
+        if row.get("event") in MARKED_EVENTS
     ]
     return marks[-MAX_EVENTS:]
 
@@ -151,7 +167,11 @@ def _learning_section(record: RunRecord) -> str:
     charts = [
         chart(
             "Loss",
-            [Curve("training", loss), Curve("held-out clips", get("held_out_loss"))],
+            [
+                Curve("training", loss),
+                Curve("held-out clips", get("held_out_loss")),
+                *_parts_of_loss(record),
+            ],
             note=words.about_loss(loss, teacher, skill),
             marks=marks,
         ),
@@ -214,13 +234,25 @@ def _learning_section(record: RunRecord) -> str:
     return _charts_section("What it learns", charts)
 
 
+def _parts_of_loss(record: RunRecord) -> list[Curve]:
+    """Of V-JEPA 2.1, whose loss has two."""
+    context = record.numbers("context_loss")
+    if not context:
+        return []
+    return [
+        Curve("at hidden tokens", record.numbers("prediction_loss"), dashed=True),
+        Curve("at visible tokens", context, dashed=True),
+    ]
+
+
 SHOWN = {
     "step", "loss", "held_out_loss", "skill", "copy_mean_loss", "copy_nearest_loss",
     "teacher_token_rank", "student_token_rank", "teacher_pooled_rank", "student_pooled_rank",
     "teacher_between", "student_between", "teacher_cosine", "student_cosine", "teacher_variance",
     "student_variance", "target_variance", "teacher_linear", "student_linear", "teacher_knn",
     "student_knn", "probe_chance", "lr", "ema_distance", "stall_share", "leak", "visible_targets",
-    "context_share", "pixel_contrast", "pixel_change", "pixel_motion",
+    "context_share", "pixel_contrast", "pixel_change", "pixel_motion", "seconds", "stall_seconds",
+    "prediction_loss", "context_loss",
 }  # fmt: skip
 
 
@@ -244,6 +276,7 @@ def _training_section(record: RunRecord) -> str:
             marks=marks,
             logarithmic=True,
         ),
+        chart("Seconds per update", [Curve("seconds", get("seconds"))], marks=marks),
         chart(
             "Waiting for data",
             [Curve("share of the time", stall)],
@@ -252,7 +285,8 @@ def _training_section(record: RunRecord) -> str:
         ),
     ]
     others = sorted(record.names() - SHOWN - set(gradients))
-    charts += [chart(name, [Curve(name, get(name))]) for name in others[:MAX_OTHER_CURVES]]
+    varying = [name for name in others if len({value for _, value in get(name)}) > 1]
+    charts += [chart(name, [Curve(name, get(name))]) for name in varying[:MAX_OTHER_CURVES]]
     return _charts_section("How it is trained", charts)
 
 
@@ -264,10 +298,11 @@ def _charts_section(title: str, charts: Sequence[str]) -> str:
 
 
 def _events_section(record: RunRecord) -> str:
-    if not record.events:
+    events = [row for row in record.events if row.get("event") not in QUIET_EVENTS]
+    if not events:
         return ""
     rows = []
-    for row in record.events[-MAX_EVENTS:]:
+    for row in events[-MAX_EVENTS:]:
         rest = {
             name: value
             for name, value in row.items()
@@ -276,8 +311,8 @@ def _events_section(record: RunRecord) -> str:
         details = ", ".join(f"{name}: {value}" for name, value in rest.items())
         rows.append((f"step {row['step']}", str(row.get("event", "")), details))
     parts = [table(rows)]
-    if len(record.events) > MAX_EVENTS:
-        parts.append(paragraph(f"The last {MAX_EVENTS} of {len(record.events)}.", kind="soft"))
+    if len(events) > MAX_EVENTS:
+        parts.append(paragraph(f"The last {MAX_EVENTS} of {len(events)}.", kind="soft"))
     return section("Events", *parts)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from vjepa2.errors import ConfigError, InputError, check_path
 from vjepa2.training.health import HealthConfig, HealthMonitor, Verdict
+from vjepa2.training.health_measures import stall_share
 
 CONFIG, METRICS, BAD_FILES = "config.json", "metrics.jsonl", "bad_files.jsonl"
 
@@ -98,6 +99,7 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
         step = finite(row.get("step"))
         if row.get("kind") in kinds and step is not None:
             row["step"] = int(step)
+            _add_stall_share(row)
             kinds[row["kind"]].append(row)
         else:
             record.damaged += 1
@@ -105,6 +107,13 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
     record.damaged += damaged
     _judge(record, lines)
     return record
+
+
+def _add_stall_share(row: Row) -> None:
+    """The log has seconds; what tells something is their share."""
+    stalled, whole = finite(row.get("stall_seconds")), finite(row.get("seconds"))
+    if stalled is not None and whole is not None:
+        row.setdefault("stall_share", stall_share(stalled, whole))
 
 
 def read_lines(path: Path) -> tuple[list[Row], int]:
@@ -154,9 +163,9 @@ def _judge(record: RunRecord, lines: Iterable[Row]) -> None:
         if kind not in ("step", "health") or not isinstance(step, int):
             continue
         numbers = {
-            name: value
+            name: math.nan if value is None else value  # the log writes null for NaN and infinity
             for name, value in row.items()
-            if isinstance(value, float) or finite(value) is not None
+            if value is None or isinstance(value, float) or finite(value) is not None
         }
         del numbers["step"]
         if kind == "health":
