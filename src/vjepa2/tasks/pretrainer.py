@@ -7,6 +7,7 @@ The order of an update is the published one: rates are set, the optimizer steps,
 """
 
 import contextlib
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes
 from vjepa2.training.engine import RollBack, StopTraining
 from vjepa2.training.health import HealthMonitor, Verdict
+from vjepa2.training.health_measures import stall_share
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.optim import build_optimizer, clip_gradients, set_rates, total_norm
 from vjepa2.training.sharding import choose_sharding, gradient_sync, make_callable, unwrap, wrap
@@ -97,10 +99,11 @@ class Pretrainer:
         """Make update `step`; measure health before it when it is time."""
         if step % self.config.health.every == 0:
             self.measure(step)
-        stalled = self.batches.stall_seconds
+        started, stalled = time.perf_counter(), self.batches.stall_seconds
         numbers = self._update(step)
         stalled = self.batches.stall_seconds - stalled
         numbers["stall_seconds"] = stalled
+        numbers["stall_share"] = stall_share(stalled, time.perf_counter() - started)
         verdict = self.monitor.add_step(step, numbers)
         if verdict is not None and self.config.health.action == "rollback":
             self._react(step, verdict)  # otherwise the engine ends the run
