@@ -17,6 +17,7 @@ BENCHMARKS = (
     "preprocess",
     "decode",
     "profile_layer",
+    "mask_distances",
     "encode",
 )
 

@@ -8,6 +8,9 @@ from vjepa2.errors import MaskError
 from vjepa2.packing import PackedIds
 from vjepa2.shapes import TokenGrid
 
+# Most numbers that are computed at once.
+PIECE_ON_CPU, PIECE = 2**18, 2**28
+
 
 def context_distances(
     context_ids: Int[Tensor, "B K"] | PackedIds,
@@ -44,12 +47,23 @@ def context_distances(
         raise MaskError(f"context_ids hold {batch} samples, target_ids {target_batch}.")
     squares = torch.full((batch * grid.num_tokens,), torch.inf, device=target.device)
     squares[target.flatten()] = 0.0
-    squares = squares.view(batch, *grid)
-    for axis, side in enumerate(grid, start=1):
+    # On a CPU what one piece computes has to stay in the cache.
+    most = PIECE_ON_CPU if squares.device.type == "cpu" else PIECE
+    pieces = squares.view(batch, *grid).split(max(1, most // (grid.num_tokens * max(grid))))
+    squares = torch.cat([_nearest_squares(piece, grid) for piece in pieces]).flatten()
+    return (squares[context].sqrt() / unit).sqrt()
+
+
+def _nearest_squares(
+    squares: Float[Tensor, "B t h w"], grid: TokenGrid
+) -> Float[Tensor, "B t h w"]:
+    """Squared distance from every token to the nearest that holds 0; the others hold infinity."""
+    for side in reversed(grid):
         place = torch.arange(side, device=squares.device)
         apart = (place[:, None] - place).square()  # whole numbers: exact in float32
-        squares = (squares.movedim(axis, -1)[..., None, :] + apart).amin(-1).movedim(-1, axis)
-    return (squares.flatten()[context].sqrt() / unit).sqrt()
+        rows = squares.movedim(-1, 1).contiguous()  # the next axis from the back, first
+        squares = (rows[:, None] + apart[..., None, None]).amin(2)
+    return squares
 
 
 def _places(
