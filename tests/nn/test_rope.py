@@ -248,7 +248,7 @@ def test_tables_of_steps_with_conditions(dtype: torch.dtype) -> None:
     patches = tables_for(
         torch.zeros(1, 48, 8, dtype=dtype), torch.arange(48)[None], grid, head_dim=16
     )
-    for one, other in zip(tables, patches, strict=True):
+    for one, other in zip(tables[:2], patches[:2], strict=True):
         assert torch.equal(one.unflatten(1, (3, 18))[:, :, 2:].flatten(1, 2), other)
     cos = tables.cos.unflatten(1, (3, 18))[0, :, :2, 0]  # [step, condition, channel]
     sin = tables.sin.unflatten(1, (3, 18))[0, :, :2, 0]
@@ -257,3 +257,28 @@ def test_tables_of_steps_with_conditions(dtype: torch.dtype) -> None:
     wanted = angles.cos()[:, None].expand(-1, 2, -1)
     tolerance = 5e-3 if dtype == torch.bfloat16 else 1e-6
     torch.testing.assert_close(cos[..., :4].double(), wanted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("head_dim", [6, 7, 32, 64, 80])
+def test_pairs_as_complex_numbers_equal_the_formula(layout: RotaryLayout, head_dim: int) -> None:
+    x = torch.randn(2, 30, 2, head_dim, dtype=torch.float64, requires_grad=True)
+    ids = torch.arange(GRID.num_tokens)[None]
+    tables = tables_for(x.flatten(2), ids, GRID, head_dim=head_dim, layout=layout)
+    assert (tables.pairs is None) == (head_dim == 7)  # an odd channel has no partner
+    turned = apply_rotary(x, tables)
+    wanted = rotate_all(x.detach(), ids, GRID, layout)
+    torch.testing.assert_close(turned, wanted, rtol=1e-12, atol=1e-12)
+    plain = apply_rotary(x, tables._replace(pairs=None))
+    weights = torch.randn_like(x)
+    one, other = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (turned, plain))
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_memory_that_is_no_row_of_pairs_is_rotated_too() -> None:
+    whole = torch.randn(2 * 30 * 2 * 12 + 1, dtype=torch.float64)
+    x = whole[1:].view(2, 30, 2, 12)  # starts at the second half of a pair
+    ids = torch.arange(GRID.num_tokens)[None]
+    tables = tables_for(x.flatten(2), ids, GRID, head_dim=12)
+    wanted = rotate_all(x, ids, GRID, "tiled")
+    torch.testing.assert_close(apply_rotary(x, tables), wanted, rtol=1e-12, atol=1e-12)

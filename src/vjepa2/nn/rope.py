@@ -17,12 +17,15 @@ V-JEPA 2.1 also maps rows and columns of every grid onto those of its reference 
 training grid by another rule, position = index * side / n. Time is never mapped.
 
 The tables are made once per forward, in float32, and handed to every block.
+
+On CPU pairs of channels are rotated as complex numbers, which takes about half the time (exchanging
+neighbours is slow there): z becomes alpha z + beta conj(z), where beta is 0 for true rotations.
 """
 
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from vjepa2.shapes import TokenGrid
@@ -37,15 +40,39 @@ class RotaryTables(NamedTuple):
 
     `cos` covers the whole head and is 1 where nothing rotates; `sin` covers only the rotated
     channels, which come first, and carries the sign of the rotation. B is 1 where all samples
-    share their positions.
+    share their positions. `pairs` says the same for pairs of channels, where that is quicker.
     """
 
     cos: Float[Tensor, "B N 1 Dh"]
     sin: Float[Tensor, "B N 1 Rotated"]
+    pairs: "PairFactors | None" = None
 
     def to_dtype(self, dtype: torch.dtype) -> "RotaryTables":
         """Round both tables once to the element type the blocks compute in."""
         return RotaryTables(self.cos.to(dtype), self.sin.to(dtype))
+
+
+class PairFactors(NamedTuple):
+    """Channels (2m, 2m + 1) as z = x[2m] + i x[2m + 1]: rotated, alpha z + beta conj(z).
+
+    beta is None where it is 0 everywhere. Unrotated channels have alpha = 1.
+    """
+
+    alpha: Complex[Tensor, "B N 1 Dh2"]
+    beta: Complex[Tensor, "B N 1 Dh2"] | None
+
+
+def pair_factors(tables: RotaryTables, layout: RotaryLayout) -> PairFactors:
+    """The factors of `tables`; heads have an even number of channels."""
+    num_rest = tables.cos.shape[-1] - tables.sin.shape[-1]
+    sin = torch.nn.functional.pad(tables.sin, (0, num_rest))
+    (cos_even, cos_odd), (sin_even, sin_odd) = (
+        (table[..., 0::2], table[..., 1::2]) for table in (tables.cos, sin)
+    )
+    alpha = torch.complex((cos_even + cos_odd) / 2, (sin_odd - sin_even) / 2)
+    if layout == "interleaved":
+        return PairFactors(alpha, None)
+    return PairFactors(alpha, torch.complex((cos_even - cos_odd) / 2, (sin_even + sin_odd) / 2))
 
 
 def axis_width(head_dim: int) -> int:
@@ -118,11 +145,26 @@ def _spatial_scale(num_positions: int, reference_side: int) -> float:
 
 def apply_rotary(x: Float[Tensor, "B N G Dh"], tables: RotaryTables) -> Float[Tensor, "B N G Dh"]:
     """Rotate queries or keys. The tables must have the element type of `x`."""
+    if tables.pairs is not None and _is_array_of_pairs(x):
+        return _rotate_pairs(x, tables.pairs)
     num_rotated = tables.sin.shape[-1]
     swapped = x[..., :num_rotated].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     rotated = x * tables.cos
     rotated[..., :num_rotated].addcmul_(swapped, tables.sin)
     return rotated
+
+
+def _is_array_of_pairs(x: Tensor) -> bool:
+    """Whether memory can be read as complex numbers."""
+    return type(x) is Tensor and x.is_contiguous() and x.storage_offset() % 2 == 0
+
+
+def _rotate_pairs(x: Float[Tensor, "B N G Dh"], factors: PairFactors) -> Tensor:
+    z = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    rotated = z * factors.alpha
+    if factors.beta is not None:
+        rotated.addcmul_(torch.conj_physical(z), factors.beta)
+    return torch.view_as_real(rotated).flatten(-2)
 
 
 def compute_dtype(tokens: Tensor) -> torch.dtype:
@@ -159,7 +201,25 @@ def tables_for(
         reference_side=reference_side,
         dtype=angles,
     )
-    return tables.to_dtype(compute_dtype(tokens))
+    return _rounded(tables, tokens, layout)
+
+
+def _rounded(tables: RotaryTables, tokens: Tensor, layout: RotaryLayout) -> RotaryTables:
+    """`tables` as the blocks take them."""
+    rounded = tables.to_dtype(compute_dtype(tokens))
+    if not _pairs_are_quicker(rounded.cos):
+        return rounded
+    return rounded._replace(pairs=pair_factors(rounded, layout))
+
+
+def _pairs_are_quicker(table: Tensor) -> bool:
+    """Where complex numbers are quicker: compilers and other devices merge the real operations."""
+    return (
+        table.device.type == "cpu"
+        and table.dtype in (torch.float32, torch.float64)
+        and table.shape[-1] % 2 == 0
+        and not torch.compiler.is_compiling()
+    )
 
 
 def conditioned_positions(
@@ -209,4 +269,4 @@ def conditioned_tables_for(
         dtype=torch.promote_types(tokens.dtype, torch.float32),
     )
     tables = tables_at(positions, head_dim=head_dim, layout="tiled")
-    return tables.to_dtype(compute_dtype(tokens))
+    return _rounded(tables, tokens, "tiled")
