@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tiny_pretraining import tiny_run, write_clips
 from vjepa2.errors import InputError, OutputError, ShapeError
 from vjepa2.features import run_report_words as words
 from vjepa2.features.run_report import run_summary, write_run_report
@@ -19,6 +20,7 @@ from vjepa2.features.run_report_charts import LEFT, MAX_POINTS, RIGHT, WIDTH, Cu
 from vjepa2.features.run_report_data import read_lines, read_run
 from vjepa2.masking import Masks
 from vjepa2.shapes import TokenGrid
+from vjepa2.tasks.pretrain import pretrain
 from vjepa2.training.health_pictures import list_pictures, load_pictures, save_pictures
 
 GRID = TokenGrid(2, 4, 4)
@@ -204,6 +206,49 @@ def test_numbers_that_are_not_finite_are_an_alarm_and_no_point(tmp_path: Path) -
     assert "nan" not in re.sub(r"<p.*?</p>|<td.*?</td>", "", (run / "report.html").read_text())
 
 
+def test_null_stands_for_a_number_that_is_not_finite(tmp_path: Path) -> None:
+    run = make_run(tmp_path, extra=(health_row(80) | {"student_variance": None},))
+    assert run_summary(read_run(run))["state"] == "diverged"
+    assert "student_variance is nan" in read_page(write_run_report(run)).text
+
+
+def test_waiting_is_told_from_seconds(tmp_path: Path) -> None:
+    rows = [
+        {"kind": "step", "step": 60 + at, "loss": 0.7, "seconds": 2.0, "stall_seconds": 1.0}
+        for at in range(60)
+    ]
+    run = make_run(tmp_path, steps=0, extra=(*rows, health_row(130)))
+    page = read_page(write_run_report(run))
+    assert "Training waited for data 50.0% of the time" in page.text
+    assert run_summary(read_run(run))["state"] == "watch"
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"event": "diverged", "loss": "nan"}, "ended after step 70: its loss was nan"),
+        ({"event": "stopped", "reason": "alarm"}, "stopped itself after step 70"),
+    ],
+)
+def test_how_a_run_ended_is_said_until_it_goes_on(
+    event: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    end = {"kind": "event", "step": 70, **event}
+    assert expected in read_page(write_run_report(make_run(tmp_path / "a", extra=(end,)))).text
+    again = {"kind": "event", "step": 80, "event": "resumed"}
+    run = make_run(tmp_path / "b", extra=(end, again))
+    assert expected not in read_page(write_run_report(run)).text
+
+
+def test_other_numbers_get_a_curve_if_they_vary(tmp_path: Path) -> None:
+    rows = [
+        {"kind": "step", "step": 60 + at, "loss": 0.7, "odd": 0.1 * at, "same": 3.0}
+        for at in range(9)
+    ]
+    text = write_run_report(make_run(tmp_path, steps=0, extra=tuple(rows))).read_text()
+    assert "<strong>odd</strong>" in text and "<strong>same</strong>" not in text
+
+
 def test_alarms_are_those_of_the_monitor_with_the_patience_of_the_run(tmp_path: Path) -> None:
     dead = {"teacher_token_rank": 1.0, "student_token_rank": 1.0}
     run = make_run(tmp_path, extra=(health_row(80, **dead), health_row(100, **dead)))
@@ -357,3 +402,30 @@ def test_words_about_other_curves() -> None:
 
 def test_lines_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "none.jsonl") == ([], 0)
+
+
+# -- a real run -----------------------------------------------------------------------------------
+
+
+def test_a_page_of_a_run_of_the_trainer(tmp_path: Path) -> None:
+    config = tiny_run(
+        write_clips(tmp_path / "clips"), health={"every": 3}, masks=[{"num_blocks": 2}]
+    )
+    (tmp_path / "clips" / "bad.npy").write_bytes(b"no array")
+    run = tmp_path / "RUN"
+    pretrain(config, run, stop_at=6, quiet=True)
+    half = run_summary(read_run(run))
+    assert half["steps_done"] == 6 and half["state"] is not None
+    result = pretrain(config, run, quiet=True)
+    record = read_run(run)
+    summary = run_summary(record)
+    assert summary["steps_done"] == 12 and summary["damaged_lines"] == 0
+    assert result.verdict is not None and summary["state"] == result.verdict.state
+    assert [row["step"] for row in record.health] == [0, 3, 6, 9, 12]
+    page = read_page(write_run_report(run))
+    for text in ("12 of 12 updates", "recipe test", "resumed", "step 12", "Training waited"):
+        assert text in page.text, text
+    for name in ("Loss", "Effective rank", "Gradient norms", "Learning rate"):
+        assert f"<strong>{name}</strong>" in (run / "report.html").read_text()
+    if record.bad_files:
+        assert "bad.npy" in page.text

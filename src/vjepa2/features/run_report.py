@@ -141,7 +141,7 @@ def _endings(record: RunRecord) -> list[str]:
     """Why the run stopped itself, if it did and has not gone on."""
     if not record.events:
         return []
-    last = max(record.events, key=lambda row: row["step"])
+    last = record.events[-1]
     if last.get("event") == "diverged":
         return [f"The run ended after step {last['step']}: its loss was {last.get('loss')}."]
     if last.get("event") == "stopped" and last.get("reason") == "alarm":

@@ -18,7 +18,7 @@ LEAK = 1e-2  # predictions move by this share of their spread when only hidden p
 SAME_PIXELS = 1e-2  # mean difference of normalised pixels (their deviation is about 1)
 SAME_WEIGHTS = 1e-7  # relative distance from teacher to student
 LOST_RANK = 0.15  # share of the untrained rank; rank 1 is a single direction
-PARTLY_LOST_RANK = 0.5
+PARTLY_LOST_RANK = 0.5  # of it: watched with skill, an alarm without
 SHRUNK_TARGETS = 0.7  # loss of the mean prediction, as a share of that before training
 NO_SKILL = 0.03
 RUN_AWAY = 0.5  # relative distance from teacher to student
@@ -171,6 +171,15 @@ def collapsed(numbers: Numbers) -> Iterator[Finding]:
                 "look nearly alike.",
                 "Move EMA closer to 1, lower the learning rate, warm up longer.",
             )
+    rank = numbers.left("student_token_rank")
+    if LOST_RANK <= rank < PARTLY_LOST_RANK and numbers.get("skill") < NO_SKILL:
+        yield Finding(
+            "lost_for_nothing",
+            "collapsed",
+            f"The student has lost {1 - rank:.0%} of its rank and predicts no better than a "
+            "constant: it forgets without learning.",
+            "Lower the learning rate, warm up longer, move EMA closer to 1.",
+        )
     shrunk = numbers.left("copy_mean_loss")
     if shrunk < SHRUNK_TARGETS and numbers.get("skill") < NO_SKILL:
         yield Finding(
