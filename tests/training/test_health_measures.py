@@ -107,7 +107,9 @@ def slow_nearest(context: list[int], target: int) -> list[int]:
     return [token for token, value in distances.items() if value == min(distances.values())]
 
 
-def test_nearest_visible_token() -> None:
+@pytest.mark.parametrize("portion", [5, 8192])
+def test_nearest_visible_token(portion: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_measures, "MAX_TOKENS", portion)
     order = torch.stack([torch.randperm(24) for _ in range(3)])
     context, target = order[:, :7].sort().values, order[:, 7:]
     nearest = nearest_visible(context, target, GRID)

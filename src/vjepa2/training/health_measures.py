@@ -230,13 +230,17 @@ def nearest_visible(
 
     A target that is visible itself (a mistake that `prediction_numbers` counts) gets another one.
     """
-    distances = torch.cdist(
-        _coordinates(target_ids, grid),
-        _coordinates(context_ids, grid),
-        compute_mode="donot_use_mm_for_euclid_dist",
-    )
-    distances = torch.where(distances > 0, distances, float("inf"))
-    return context_ids.gather(1, distances.argmin(dim=-1))
+    context, target = (_coordinates(ids, grid) for ids in (context_ids, target_ids))
+    rows = []
+    # One clip and some targets at a time: the whole table has gigabytes for long, large clips.
+    for seen, asked, ids in zip(context, target, context_ids, strict=True):
+        parts = []
+        for part in asked.split(MAX_TOKENS):
+            distances = torch.cdist(part, seen, compute_mode="donot_use_mm_for_euclid_dist")
+            distances = torch.where(distances > 0, distances, float("inf"))
+            parts.append(ids[distances.argmin(dim=-1)])
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
 
 
 @torch.no_grad()
