@@ -342,7 +342,7 @@ class PlainStep:
                 average.mul_(self.settings.momentum).add_(
                     (1.0 - self.settings.momentum) * weight.detach()
                 )
-        return float(loss)
+        return float(loss.detach())
 
     def __call__(self, videos: Sequence[Tensor]) -> float:
         """One whole step from decoded frames."""
