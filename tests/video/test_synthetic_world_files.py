@@ -1,4 +1,4 @@
-"""A folder of videos of the small world: real files, their truth, going on after an interruption."""
+"""A folder of videos of the small world: real files, their truth, going on after a stop."""
 
 import json
 from pathlib import Path

@@ -26,6 +26,7 @@ from vjepa2.video.synthetic_world_scene import NEVER, Draws, Scene, WorldConfig,
 
 CANDIDATES = 256  # scenes that are drawn at a time
 MAX_ROUNDS = 400
+PATIENCE = 10  # rounds in a row without a fitting clip
 UNFIT = -1
 BAR_HALF_WIDTH = 0.42
 HIDDEN, WELL_SEEN = 0.03, 0.4
@@ -87,16 +88,18 @@ def make_task_clips(
     config = WorldConfig(size=(size, size), num_frames=num_frames, fps=fps)
     left = torch.full((len(asked.answers),), quota)
     kept = []
+    fruitless = 0
     for number in range(MAX_ROUNDS):
-        frames, labels, places = _round(asked, config, seed=seed, number=number, left=left)
-        kept.append((frames, labels, places))
+        frames, labels = _round(asked, config, seed=seed, number=number, left=left)
+        kept.append((frames, labels))
         left -= torch.bincount(labels, minlength=len(left))
-        if not left.any():
+        fruitless = 0 if len(labels) else fruitless + 1
+        if not left.any() or fruitless == PATIENCE:
             break
-    else:
+    if left.any():
         raise ConfigError(
             f"Clips of {num_frames} frames at {fps} per second seldom fit the task {task!r}: "
-            f"{int(left.sum())} of {count} are missing after {MAX_ROUNDS * CANDIDATES} scenes."
+            f"{int(left.sum())} of {count} are missing after {(number + 1) * CANDIDATES} scenes."
         )
     frames, labels = (torch.cat([part[i] for part in kept]) for i in (0, 1))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -105,8 +108,8 @@ def make_task_clips(
 
 def _round(
     task: SceneTask, config: WorldConfig, *, seed: int, number: int, left: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames, labels and numbers of the fitting clips among some candidates, `left` at most."""
+) -> tuple[Tensor, Tensor]:
+    """Frames and labels of the fitting clips among some candidates, `left` at most."""
     numbers = torch.arange(number * CANDIDATES, (number + 1) * CANDIDATES)
     scene = draw_scenes(config, seed=seed, numbers=numbers)
     # A stream of its own: what the question draws does not shift what the scene drew.
@@ -114,11 +117,15 @@ def _round(
     scene, labels = task.ask(scene, config, draws)
     # Painting costs most: only what may still be needed is painted.
     wanted = _first_of_each(labels, left * 2 + 8)
+    if not len(wanted):
+        height, width = config.size
+        nothing = torch.empty(0, config.num_frames, 3, height, width, dtype=torch.uint8)
+        return nothing, labels[wanted]
     clips = clips_of(scene[wanted], config)
     fair = task.check(clips)
     labels = torch.where(fair, labels[wanted], UNFIT)
     chosen = _first_of_each(labels, left)
-    return clips.frames[chosen], labels[chosen], numbers[wanted][chosen]
+    return clips.frames[chosen], labels[chosen]
 
 
 def _first_of_each(labels: Tensor, most: Tensor) -> Tensor:
