@@ -61,6 +61,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "object moves left", num_frames=50, size=(72, 96), generator=generator
         )
         write_video(folder / name, clip)
+    (folder / "videos").mkdir()
+    for name in ("clip.mp4", "other.mp4"):
+        (folder / "videos" / name).write_bytes((folder / name).read_bytes())
     config = {
         "crop_size": 32, "patch_size": 16, "hidden_size": 48, "num_attention_heads": 2,
         "num_hidden_layers": 1, "pred_hidden_size": 24, "pred_num_attention_heads": 2,

@@ -79,6 +79,7 @@ class Pretrainer:
         if networks.distils:
             wrap(networks.target, sharding, processes, blocks=(Block,))
         make_callable(self.student, "encode", "predict_hidden")
+        make_callable(networks.student.predictor, "predict")
         self.average = MovingAverage(networks.average, networks.student.encoder)
         first = config.schedule.rates(0)
         self.optimizer = build_optimizer(

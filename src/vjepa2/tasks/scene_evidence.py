@@ -71,8 +71,8 @@ class EvidenceConfig(StrictConfig):
     """
 
     tasks: tuple[str, ...] = tuple(SCENE_TASKS)
-    train_clips: int = Field(800, ge=10)
-    test_clips: int = Field(1000, ge=10)
+    train_clips: int = Field(600, ge=10)
+    test_clips: int = Field(800, ge=10)
     seeds: tuple[int, ...] = (0, 1, 2)
     fps: float = Field(6.0, gt=0)
     probe: ProbeConfig = ProbeConfig()

@@ -239,7 +239,11 @@ def _ask_hidden(scene: Scene, config: WorldConfig, draws: Draws) -> tuple[Scene,
     later = move(scene, config.model_copy(update={"num_frames": 3 * config.num_frames}))
     height = _height_of_return(later, side[:, 0])
     label = ((height + 1) / 2 * len(HEIGHTS)).floor().clamp(0, len(HEIGHTS) - 1)
-    return scene, torch.where(height.isfinite(), label, UNFIT).long()
+    # Most clips that would not be fair need not be painted.
+    gap = later.position[:, : config.num_frames, 0, 0].abs() - BAR_HALF_WIDTH
+    early, late = _ends(gap)
+    hides = (early > 0).all(dim=1) & (late < -radius[:, :1]).all(dim=1)
+    return scene, torch.where(height.isfinite() & hides, label, UNFIT).long()
 
 
 def _height_of_return(later: Motion, side: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -252,11 +256,14 @@ def _height_of_return(later: Motion, side: Float[Tensor, " B"]) -> Float[Tensor,
 
 def _goes_into_hiding(clips: WorldClips) -> Tensor:
     """Well seen at first, gone for the last frames."""
-    seen = clips.seen[:, :, 0]
-    frames = seen.shape[1]
-    return (seen[:, : frames // 8].amin(dim=1) > WELL_SEEN) & (
-        seen[:, -(frames // 5) :].amax(dim=1) < HIDDEN
-    )
+    early, late = _ends(clips.seen[:, :, 0])
+    return (early.amin(dim=1) > WELL_SEEN) & (late.amax(dim=1) < HIDDEN)
+
+
+def _ends(values: Float[Tensor, "B T"]) -> tuple[Tensor, Tensor]:
+    """The first eighth and the last fifth of the frames."""
+    frames = values.shape[1]
+    return values[:, : max(1, frames // 8)], values[:, -max(1, frames // 5) :]
 
 
 SCENE_TASKS = {
