@@ -220,6 +220,17 @@ def test_a_long_list_takes_little_more_than_its_text(files: Path) -> None:
     assert peak < count * 25 * 1.3 + 2_000_000
 
 
+def test_the_fingerprint_follows_names_and_order_only(files: Path) -> None:
+    def written(name: str, text: str) -> str:
+        (files / name).write_text(text)
+        return table(files / name).fingerprint()
+
+    base = written("1.csv", 'path,label\nsub/c.mp4,1\n"a,2.mp4",2\n')
+    assert written("2.csv", 'path,label\nsub/c.mp4,7\n"a,2.mp4",2\n') == base
+    assert written("3.csv", 'path,label\n"a,2.mp4",2\nsub/c.mp4,1\n') != base
+    assert TextColumn(["ab", "c"]).fingerprint() != TextColumn(["a", "bc"]).fingerprint()
+
+
 def test_names_that_are_no_text_keep_their_bytes() -> None:
     odd = os.fsdecode(b"\xff\xfe.mp4")
     column = TextColumn(["a", "", odd, "ü"])

@@ -5,6 +5,7 @@ kept as one run of bytes with the place where each begins: 10 million names of 6
 680 MB.
 """
 
+import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Mapping
@@ -40,10 +41,11 @@ class TextColumn:
         start = self._ends[index - 1] if index else 0
         return os.fsdecode(bytes(self._bytes[start : self._ends[index]]))
 
-    @property
-    def size_bytes(self) -> int:
-        """Memory in use."""
-        return len(self._bytes) + self._ends.itemsize * len(self._ends)
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of all texts in their order."""
+        digest = hashlib.sha256(self._bytes)
+        digest.update(self._ends.tobytes())
+        return digest.hexdigest()
 
 
 class FileTable:
@@ -110,6 +112,13 @@ class FileTable:
             shard, offset, size_bytes = self._places[3 * index : 3 * index + 3]
             return FileRef(self._shards[shard], known, name, offset, size_bytes)
         return FileRef(os.path.join(self._root, name), known)  # noqa: PTH118  # may be a URL
+
+    def fingerprint(self) -> str:
+        """Digest of the names in their order, wherever the folder lies.
+
+        A run that is resumed uses the same files only if this has not changed.
+        """
+        return self._names.fingerprint()
 
     @property
     def labels(self) -> NDArray[np.int64] | None:

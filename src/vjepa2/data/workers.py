@@ -15,6 +15,7 @@ import multiprocessing
 import signal
 import threading
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
@@ -43,6 +44,7 @@ class DecodingPool:
         self, decoder: ClipDecoder, tasks: Iterator[ClipTask], *, samples_per_step: int
     ) -> None:
         workers = decoder.config.workers
+        self._unanswered: deque[ClipTask] = deque()
         ahead = decoder.config.prefetch * samples_per_step
         self._num_workers = workers
         before = set(multiprocessing.active_children())
@@ -52,7 +54,7 @@ class DecodingPool:
             loader: DataLoader[Answer] = DataLoader(
                 decoder,
                 batch_size=None,
-                sampler=tasks,
+                sampler=self._noted(tasks),
                 collate_fn=_unchanged,
                 num_workers=workers,
                 prefetch_factor=-(-ahead // workers) if workers else None,
@@ -75,11 +77,18 @@ class DecodingPool:
         if self._answers is None:
             raise DataWorkerError("The loader was closed. Make another one.")
         try:
-            return next(self._answers)
+            answer = next(self._answers)
+            self._unanswered.popleft()
+            return answer
         except (RuntimeError, OSError, EOFError) as error:
             if not self._num_workers:
                 raise
             raise self._death(error) from error
+
+    def _noted(self, tasks: Iterator[ClipTask]) -> Iterator[ClipTask]:
+        for task in tasks:
+            self._unanswered.append(task)
+            yield task
 
     def _death(self, error: Exception) -> DataWorkerError:
         ends = [
@@ -88,11 +97,12 @@ class DecodingPool:
             if process.exitcode is not None
         ]
         return DataWorkerError(
-            f"Decoding stopped: {'; '.join(ends) or error}. Killed by SIGKILL often means that "
-            "memory ran out: lower data.workers or data.prefetch. SIGBUS means that shared memory "
-            "(/dev/shm) is full: enlarge it (docker run --shm-size=8g) or lower data.prefetch. "
-            "Too many open files: raise `ulimit -n`. data.workers=0 decodes in this process and "
-            "shows where it fails."
+            f"Decoding stopped at {self._unanswered[0].files[0].name}: {'; '.join(ends) or error}. "
+            "Killed by SIGKILL often means that memory ran out: lower data.workers or "
+            "data.prefetch. SIGBUS means that shared memory (/dev/shm) is full: enlarge it (docker "
+            "run --shm-size=8g) or lower data.prefetch. SIGSEGV: this file breaks the decoder, "
+            "take it out. Too many open files: raise `ulimit -n`. data.workers=0 decodes in this "
+            "process and shows where it fails."
         )
 
     def stop(self) -> None:
