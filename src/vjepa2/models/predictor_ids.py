@@ -56,7 +56,7 @@ def join_ids(
         if isinstance(ids, PackedIds):
             raise MaskError(f"{name} are packed, the other ids are not. Pack both or none.")
         check_id_tensor(name, ids, batch=context.shape[0], of=context)
-    ids = torch.cat([cast(Tensor, ids) for _, ids in pair], dim=1)
+    ids = torch.cat([cast(Tensor, ids).to(context.device) for _, ids in pair], dim=1)
     return JoinedIds(ids, cast(Tensor, context_ids).shape[1])
 
 
