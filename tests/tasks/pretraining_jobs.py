@@ -13,10 +13,11 @@ import torch
 
 from vjepa2.tasks.pretrain import pretrain
 from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.training.distributed import open_processes
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for job in json.loads(Path(sys.argv[1]).read_text()):
-        pretrain(
-            PretrainConfig(**job["config"]), job["out"], stop_at=job.get("stop_at"), quiet=True
-        )
+    with open_processes("cpu"):
+        for job in json.loads(Path(sys.argv[1]).read_text()):
+            config = PretrainConfig(**job["config"])
+            pretrain(config, job["out"], stop_at=job.get("stop_at"), quiet=True)

@@ -66,7 +66,9 @@ class Processes:
         if self.world_size == 1:
             return {name: float(numbers[name]) for name in names}
         stamp = zlib.crc32("\0".join(names).encode())
-        if self.largest(stamp) != stamp or self.largest(-stamp) != -stamp:
+        # Both are asked before either is judged: every process must ask as often as the others.
+        highest, lowest = self.largest(stamp), -self.largest(-stamp)
+        if highest != lowest:
             raise ProcessesError(
                 f"The processes report different numbers; process {self.rank} has "
                 f"{', '.join(names)}. Every process must return the same names from a step."
@@ -134,7 +136,7 @@ def open_processes(
         timeout_seconds: how long a process waits for the others before it fails.
 
     Yields:
-        who this process is; the group is left when the block ends.
+        who this process is; the group is left when the block ends, unless it was joined before.
 
     Raises:
         ProcessesError: the environment is incomplete or contradictory, another launcher started
@@ -144,7 +146,8 @@ def open_processes(
     rank, world_size, local_rank = read_environment(os.environ)
     own = _own_device(device, world_size=world_size, local_rank=local_rank)
     processes = Processes(rank, world_size, local_rank, own)
-    if world_size == 1:
+    if world_size == 1 or dist.is_initialized():
+        # A group cannot be left and joined again: the others' old addresses would be found.
         yield processes
         return
     # gloo beside nccl: flags and small numbers stay on the CPU and do not wait for the device.
@@ -164,6 +167,7 @@ def open_processes(
     failed = True
     try:
         yield processes
+        processes.barrier()  # nobody leaves while another still waits for an answer
         failed = False
     finally:
         # After an error others may wait in a collective; nccl would wait with them here.

@@ -118,7 +118,7 @@ def _pretrain(size: Size, mode: Mode) -> PretrainConfig:
 
 def _cooldown(size: Size, mode: Mode, *, crop_size: int, micro_batch: int) -> PretrainConfig:
     return PretrainConfig(
-        recipe=f"vit{size.lower()}_cooldown",
+        recipe=f"vit{size.lower()}_cooldown{'' if crop_size == 256 else f'_{crop_size}'}",
         seed=239,
         network=None,
         clip=ClipConfig(
