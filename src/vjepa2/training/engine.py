@@ -149,7 +149,7 @@ def run_training(
             with progress:
                 stopped = False
                 while engine.step < end and not stopped:
-                    numbers = engine.run_step(signals.caught is not None, memory_advice)
+                    numbers = engine.run_step(signals, memory_advice)
                     stopped = numbers.pop("stop", 0.0) > 0
                     progress.show(engine.step, numbers)
                     if engine.step % checkpoint_every == 0 or engine.step == end or stopped:
@@ -202,7 +202,7 @@ class _Engine:
     def _where(self) -> dict[str, Any]:
         return {"processes": self.processes.world_size, "device": str(self.processes.device)}
 
-    def run_step(self, stop: bool, memory_advice: str) -> dict[str, float]:
+    def run_step(self, signals: "StopSignals", memory_advice: str) -> dict[str, float]:
         """One update, or a way back; returns the means over all processes, and "stop"."""
         started = time.perf_counter()
         try:
@@ -217,7 +217,11 @@ class _Engine:
             if is_out_of_memory(error):
                 raise self._out_of_memory(error, memory_advice) from error
             raise
-        own = {**own, "seconds": time.perf_counter() - started, "stop": float(stop)}
+        own = {
+            **own,
+            "seconds": time.perf_counter() - started,
+            "stop": float(signals.caught is not None),
+        }
         numbers = self.processes.mean(own)
         if not math.isfinite(numbers["loss"]):
             raise self._diverged(numbers["loss"])
