@@ -8,6 +8,7 @@
 checkpoint of 100 updates cuts every line from step 100 on, and does those steps again.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -113,7 +114,9 @@ class MetricsLog:
     def close(self) -> None:
         """Close the files."""
         if self._file is not None:
-            self._file.close()
+            # Whole lines were handed over as they came; what is left is a line that failed already.
+            with contextlib.suppress(OSError):
+                self._file.close()
         if self._board is not None:
             self._board.close()
         self._file = self._board = None
