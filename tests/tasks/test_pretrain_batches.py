@@ -50,7 +50,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(micro_batch: int | None, world
 
 
 def masks_for(truncation: str, own: range) -> tuple[MaskConfig, TokenGrid, list]:
-    config = tiny_run(Path("."), clip={"batch_size": 6, "micro_batch": 2})
+    config = tiny_run(Path(), clip={"batch_size": 6, "micro_batch": 2})
     [stream] = streams_of(config, tiny_config(), cooldown=False)
     got = micro_batch_masks(
         stream.masks[0], stream, truncation=truncation, micro_batch=2, own=own, step=7, number=1
@@ -85,7 +85,7 @@ def test_shares_of_whole_masks_are_those_of_their_tokens() -> None:
 
 
 def test_images_have_one_step_of_tokens_and_masks_of_their_own() -> None:
-    folder = Path(".")
+    folder = Path()
     config = tiny_run(
         folder,
         network={"variant": "vjepa2_1", "levels": [0, 1]},

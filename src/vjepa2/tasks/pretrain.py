@@ -16,11 +16,13 @@ from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_folder import (
     CHECKPOINTS_NAME,
     CONFIG_NAME,
+    FORECAST_NAME,
     METRICS_NAME,
     MODEL_NAME,
     is_run,
     load_run_config,
 )
+from vjepa2.tasks.pretrain_forecast import announce, run_forecasts
 from vjepa2.tasks.pretrain_networks import (
     Networks,
     finished_model,
@@ -145,6 +147,10 @@ def pretrain(
             start_from_run(trainer)
             if processes.is_first:
                 write_json(run / CONFIG_NAME, config.model_dump(mode="json"))
+        forecasts = run_forecasts(config, networks.student.encoder.config, processes)
+        if processes.is_first:
+            numbers = announce(forecasts, config, processes.device, quiet=quiet)
+            write_json(run / FORECAST_NAME, numbers)
         try:
             result = run_training(
                 trainer,

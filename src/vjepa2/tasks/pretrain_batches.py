@@ -14,6 +14,7 @@ from torch import Tensor
 from vjepa2.data.augment import to_pixels
 from vjepa2.data.file_table import FileTable
 from vjepa2.data.loader import ClipLoader
+from vjepa2.data.manifest import read_source
 from vjepa2.data.sample import BadFile, Sample
 from vjepa2.data.settings import DataConfig
 from vjepa2.errors import ConfigError
@@ -138,7 +139,7 @@ class StreamBatches:
         config: of the run.
         processes: of the run.
         steps: updates to make.
-        tables: files of each source, where they were read before.
+        tables: files of each source.
 
     Raises:
         ConfigError: the batch cannot be shared among the processes.
@@ -152,7 +153,7 @@ class StreamBatches:
         processes: Processes,
         *,
         steps: range,
-        tables: Sequence[FileTable] | None = None,
+        tables: Sequence[FileTable],
     ) -> None:
         self.stream, self._config, self._device = stream, config, processes.device
         self.micro_batch, self._own = own_micro_batches(stream.clip, processes)
@@ -290,12 +291,14 @@ class Batches:
     def __init__(self, config: PretrainConfig, network: VJEPA2Config, processes: Processes) -> None:
         self._config, self._network, self._processes = config, network, processes
         self._streams: list[StreamBatches] = []
-        self._tables: dict[bool, Sequence[FileTable]] = {}
         self._end = 0
         self._former_stall = 0.0
         for cooldown in (False, True):  # what does not fit is told before any work
             for stream in streams_of(config, network, cooldown=cooldown):
                 own_micro_batches(stream.clip, processes)
+        self.clip_tables = [read_source(source) for source in config.data.sources]
+        pictures = () if config.images is None else config.images.data.sources
+        self._image_tables = [read_source(source) for source in pictures]
 
     def next(self, step: int) -> Iterator[MicroBatch]:
         """Micro-batches of this process for update `step`; clips first, then images."""
@@ -335,14 +338,19 @@ class Batches:
                 self._config,
                 self._processes,
                 steps=range(step, self._end),
-                tables=self._tables.get(stream.is_image),
+                tables=self._image_tables if stream.is_image else self.clip_tables,
             )
-            self._tables[stream.is_image] = opened.loader.tables
             self._streams.append(opened)
 
 
 def fixed_clips(
-    data: DataConfig, config: PretrainConfig, *, seed: int, count: int, device: torch.device
+    data: DataConfig,
+    config: PretrainConfig,
+    *,
+    seed: int,
+    count: int,
+    device: torch.device,
+    tables: Sequence[FileTable] | None = None,
 ) -> tuple[Tensor, list[int | None]]:
     """Clips that are the same at every call, without augmentation: pixels [n, T, C, S, S], labels.
 
@@ -352,6 +360,7 @@ def fixed_clips(
         seed: other than the run's, so that training draws other moments.
         count: how many.
         device: for the pixels.
+        tables: files of each source, where they were read before.
     """
     augment = config.augment.evaluation()
     quiet = data.model_copy(update={"workers": 0, "prefetch": 1})
@@ -363,6 +372,7 @@ def fixed_clips(
         num_frames=config.clip.num_frames,
         crop_size=config.clip.crop_size,
         num_steps=1,
+        tables=tables,
     ) as loader:
         [(_, samples)] = list(loader)
     return to_pixels(samples, augment, device=device), [sample.label for sample in samples]

@@ -21,6 +21,7 @@ from vjepa2.files import atomic_path
 from vjepa2.tasks.pretrain_config import PretrainConfig
 
 CONFIG_NAME = "config.json"
+FORECAST_NAME = "forecast.json"
 METRICS_NAME = "metrics.jsonl"
 BAD_FILES_NAME = "bad_files.jsonl"
 CHECKPOINTS_NAME = "checkpoints"

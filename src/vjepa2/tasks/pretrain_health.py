@@ -1,12 +1,14 @@
 """A few clips that a run is looked at with, again and again: measures, probes, pictures."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vjepa2.data.file_table import FileTable
+from vjepa2.data.manifest import read_source
 from vjepa2.data.settings import AugmentConfig, DataConfig, SourceConfig
 from vjepa2.errors import LabelError
 from vjepa2.masking import Masks, draw_masks
@@ -33,13 +35,21 @@ class HeldOut:
         config: of the run.
         networks: of the run, on their devices.
         device: where to measure.
+        tables: files of every source of clips.
 
     Raises:
         DataError: the sources cannot be read.
         LabelError: the labelled list has no labels.
     """
 
-    def __init__(self, config: PretrainConfig, networks: Networks, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        networks: Networks,
+        device: torch.device,
+        *,
+        tables: Sequence[FileTable],
+    ) -> None:
         self._config, self._networks = config, networks
         self.pixels, _ = fixed_clips(
             config.data,
@@ -47,6 +57,7 @@ class HeldOut:
             seed=config.seed ^ HELD_OUT_SEED,
             count=config.health.num_clips,
             device=device,
+            tables=tables,
         )
         network = networks.student.encoder.config
         self._patch_size, self._tubelet_size = network.patch_size, network.tubelet_size
@@ -150,8 +161,6 @@ def as_pictures(pixels: Tensor, augment: AugmentConfig) -> Tensor:
 
 def _labelled_clips(config: PretrainConfig) -> tuple[Tensor, Tensor]:
     """Pixels and labels of the list for the online probe, on the CPU."""
-    from vjepa2.data.manifest import read_source
-
     path = config.health.labelled
     assert path is not None
     first = config.data.sources[0]

@@ -223,7 +223,12 @@ class Pretrainer:
             RollBack, StopTraining: as `health.action` says.
         """
         if self.held_out is None:
-            self.held_out = HeldOut(self.config, self.networks, self.processes.device)
+            self.held_out = HeldOut(
+                self.config,
+                self.networks,
+                self.processes.device,
+                tables=self.batches.clip_tables,
+            )
         with self._precision():
             numbers = self.held_out.measure(unwrap(self.student))
         numbers["ema_distance"] = self.average.distance()

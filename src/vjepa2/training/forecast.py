@@ -1,0 +1,451 @@
+"""What an update will cost, before it runs: parameters, operations, memory, time.
+
+Operations are those of matrix products and attention, as `torch.utils.flop_counter` counts them.
+Memory follows what autograd keeps in `nn.block.Block` (D width, h hidden width, G heads):
+
+    per token and block     inputs of both norms 2 D, their outputs 2 D, queries, keys and values
+                            3 D, attended values D, the wide activation before and after 2 h
+    also                    4 + G numbers: mean and deviation of both norms, one sum per head
+
+All masks of a micro-batch are in memory at once: the backward pass starts when all are done.
+Time is operations over a measured rate of matrix products, times the share of it that whole
+updates reach; after the first updates their own time is the better forecast.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from vjepa2.errors import ConfigError, check_choice, checked_integer
+from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.shapes import TokenGrid
+
+Dtype = Literal["float32", "bfloat16"]
+Mask = tuple[int | float, int | float]
+
+# Share of the matrix peak that whole updates reach (benchmarks/train_step.py).
+UTILISATION = {"cpu": 0.6, "cuda": 0.4}
+# A fused kernel computes the scores again in its backward pass: five products instead of four.
+ATTENTION_BACKWARD = {"sdpa": 2.5, "eager": 2.0}
+# Memory that allocators hold beyond what is asked of them, and kernels for themselves.
+HELD_SHARE = {"cpu": 1.03, "cuda": 1.04}
+LIBRARY_BYTES = {"cpu": 20 * 2**20, "cuda": 200 * 2**20}
+CALIBRATION_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one update costs.
+
+    Attributes:
+        num_parameters: by part: "encoder", "predictor", "trainable" of both, "teacher".
+        tokens: of one update, over all clips and masks: "teacher", "student", "predictor".
+        flops: of one update, over all processes: "teacher", "student", "predictor" (forward),
+            "backward", "recompute", "total".
+        memory_bytes: of one process at the fullest moment, by what they hold; "total" is the sum.
+        peak_moment: "backward" (all activations are there) or "optimizer" (all gradients are).
+        num_processes: of the run.
+    """
+
+    num_parameters: Mapping[str, int]
+    tokens: Mapping[str, int]
+    flops: Mapping[str, float]
+    memory_bytes: Mapping[str, int]
+    peak_moment: Literal["backward", "optimizer"]
+    num_processes: int
+
+    def seconds(self, peak_flops: float, *, utilisation: float) -> float:
+        """Time of an update where each process multiplies matrices at `peak_flops` a second."""
+        return self.flops["total"] / self.num_processes / (peak_flops * utilisation)
+
+    def text(self, *, seconds: float | None = None, num_steps: int | None = None) -> str:
+        """Lines for people; `seconds` of an update, if known, and `num_steps` left."""
+        count, tokens, memory = self.num_parameters, self.tokens, self.memory_bytes
+        moment = {"backward": "backward pass", "optimizer": "optimizer's step"}[self.peak_moment]
+        large = {
+            name: value
+            for name, value in sorted(memory.items(), key=lambda item: -item[1])
+            if name != "total" and value * 50 > memory["total"]
+        }
+        parts = {
+            "Parameters": f"{_short(count['encoder'])} encoder, {_short(count['predictor'])} "
+            f"predictor; {_short(count['trainable'])} are trained",
+            "Tokens": f"{_short(sum(tokens.values()))} an update: "
+            + ", ".join(f"{_short(value)} {name}" for name, value in tokens.items()),
+            "Operations": f"{_short(self.flops['total'])} an update, "
+            f"{self.flops['backward'] / self.flops['total']:.0%} of them in the backward pass",
+            "Memory": f"{_bytes(memory['total'])} per process, fullest in the {moment}: "
+            + ", ".join(f"{_bytes(value)} {name}" for name, value in large.items()),
+        }
+        if seconds is not None:
+            whole = ""
+            if num_steps is not None:
+                whole = f", {_hours(seconds * num_steps)} for {num_steps} updates"
+            parts["Time"] = f"{seconds:.3g} s an update{whole}"
+        return "\n".join(f"{name:<11} {text}" for name, text in parts.items())
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Blocks of one width."""
+
+    width: int
+    hidden: int
+    heads: int
+    depth: int
+
+    def flops(self, num_tokens: int) -> tuple[float, float]:
+        """Of linear layers and of attention, forward, for one sample."""
+        linear = 2 * num_tokens * (4 * self.width**2 + 2 * self.width * self.hidden)
+        return float(self.depth * linear), float(self.depth * 4 * num_tokens**2 * self.width)
+
+    def last_product(self, num_tokens: int) -> float:
+        """Part of `flops` that the last matrices of the blocks take."""
+        return 2.0 * self.depth * num_tokens * self.width * self.hidden
+
+    def kept_bytes(self, sizes: "_Sizes", *, frozen: bool) -> int:
+        """What one block keeps of one token."""
+        inputs = 2 * sizes.norm_input + (1 if frozen else 2) * sizes.compute
+        attention = 4 * sizes.compute
+        wide = (1 if frozen else 2) * sizes.compute * self.hidden
+        return (inputs + attention) * self.width + wide + 4 * (4 + self.heads)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes of a number: in products, and as a norm keeps its input."""
+
+    compute: int
+    norm_input: int
+
+
+def forecast(
+    network: VJEPA2Config,
+    *,
+    num_frames: int,
+    crop_size: tuple[int, int],
+    batch_size: int,
+    masks: Sequence[Mask],
+    micro_batch: int | None = None,
+    processes: int = 1,
+    sharding: Literal["none", "ddp", "fsdp2"] = "none",
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    recompute: bool = False,
+    teacher: bool = True,
+    adapter_rank: int = 0,
+    adapter_targets: Sequence[str] = ("query", "value"),
+) -> Forecast:
+    """Count what one update needs.
+
+    Args:
+        network: encoder and predictor.
+        num_frames: T of a clip; 1 is a still image to V-JEPA 2.1.
+        crop_size: height and width, pixels.
+        batch_size: clips of an update, over all processes.
+        masks: per mask the visible and the hidden tokens of a clip, as counts (int) or as shares
+            of all tokens (float).
+        micro_batch: clips in memory at once; None: all of a process.
+        processes: of the run.
+        sharding: how weights are spread over them.
+        dtype: of products; "bfloat16" is autocast over float32 weights.
+        device: kind of device, "cpu" or "cuda".
+        recompute: blocks keep only their inputs.
+        teacher: whether an average of the encoder is kept beside it.
+        adapter_rank: of low-rank adapters in an encoder that is not trained itself; 0: none.
+        adapter_targets: layers of a block that have one.
+
+    Raises:
+        ConfigError: a number is not positive, or a mask names more tokens than there are.
+    """
+    check_choice("dtype", dtype, ("float32", "bfloat16"))
+    check_choice("sharding", sharding, ("none", "ddp", "fsdp2"))
+    for name, value in (("batch_size", batch_size), ("processes", processes)):
+        checked_integer(name, value, least=1)
+    own = max(1, batch_size // processes)
+    micro = min(micro_batch or own, own)
+    grid = _grid(network, num_frames, crop_size)
+    counts = [_mask_counts(mask, grid) for mask in masks]
+    encoder, predictor = _stacks(network)
+    parameters = _parameters(
+        network, is_image=num_frames == 1, rank=adapter_rank, targets=adapter_targets
+    )
+    flops = {
+        name: batch_size * value
+        for name, value in _flops(
+            network, grid, counts, recompute=recompute, rank=adapter_rank, targets=adapter_targets
+        ).items()
+    }
+    tokens = {
+        "teacher": batch_size * grid.num_tokens,
+        "student": batch_size * sum(visible for visible, _ in counts),
+        "predictor": batch_size * sum(visible + hidden for visible, hidden in counts),
+    }
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    sizes = _sizes(dtype, kind)
+    activations, workspace = _activations(
+        network, grid, counts, sizes, frozen=adapter_rank > 0, recompute=recompute
+    )
+    shards = processes if sharding == "fsdp2" else 1
+    trained = parameters["encoder"] + parameters["predictor"]
+    held = {
+        "weights": 4 * trained // shards,
+        "teacher": 4 * parameters["teacher"] * teacher // shards,
+        "optimizer state": 8 * parameters["trainable"] // shards,
+        "libraries": LIBRARY_BYTES[kind],
+        "input": _input_bytes(network, num_frames, crop_size, own=own, micro=micro),
+    }
+    if shards > 1:  # two blocks at a time are whole: one computes, the next is on its way
+        held["gathered weights"] = 2 * 4 * max(_block_parameters(s) for s in (encoder, predictor))
+    gradients = 4 * parameters["trainable"] // shards
+    # Buckets of DDP stay; else gradients exist from the first backward pass of an update on.
+    has_gradients = sharding == "ddp" or own > micro
+    copies = 0
+    if dtype == "bfloat16":  # kept until the backward pass, but those of the patch embedding
+        patch = _patch_size(network, grid) * encoder.width
+        copies = 2 * (trained - patch) // shards
+    backward = held | {
+        "activations": int(micro * activations),
+        "targets": micro * grid.num_tokens * _widths(network)[1] * 4,
+        "workspace": int(micro * workspace),
+        "gradients": gradients if has_gradients else 0,
+        "bfloat16 copies of weights": copies,
+    }
+    optimizer = held | {"gradients": gradients}
+    fuller = sum(backward.values()) >= sum(optimizer.values())
+    memory = {
+        name: int(value * HELD_SHARE[kind])
+        for name, value in (backward if fuller else optimizer).items()
+    }
+    memory["total"] = sum(memory.values())
+    return Forecast(
+        num_parameters=parameters,
+        tokens=tokens,
+        flops=flops,
+        memory_bytes=memory,
+        peak_moment="backward" if fuller else "optimizer",
+        num_processes=processes,
+    )
+
+
+def measured_peak(
+    device: torch.device | str, dtype: Dtype, *, seconds: float = CALIBRATION_SECONDS
+) -> float:
+    """Floating point operations per second of large matrix products, the best of several.
+
+    Args:
+        device: where to multiply.
+        dtype: of the matrices.
+        seconds: how long to try, about.
+    """
+    device = torch.device(device)
+    size = 4096 if device.type == "cuda" else 768
+    kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    best, end = math.inf, time.perf_counter() + seconds
+    with torch.inference_mode():
+        while best == math.inf or time.perf_counter() < end:
+            _wait(device)
+            start = time.perf_counter()
+            left @ right
+            _wait(device)
+            best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+# -- counting ------------------------------------------------------------------------------------
+
+
+def _grid(network: VJEPA2Config, num_frames: int, crop_size: tuple[int, int]) -> TokenGrid:
+    is_image = num_frames == 1 and network.model_type == "vjepa2_1"
+    steps = 1 if is_image else max(1, num_frames // network.tubelet_size)
+    return TokenGrid(steps, *(side // network.patch_size for side in crop_size))
+
+
+def _mask_counts(mask: Mask, grid: TokenGrid) -> tuple[int, int]:
+    counts = [value if isinstance(value, int) else round(value * grid.num_tokens) for value in mask]
+    if min(counts) < 0 or max(counts) > grid.num_tokens:
+        raise ConfigError(
+            f"A mask of {mask} (visible, hidden) does not fit a clip of {grid.num_tokens} tokens."
+        )
+    return counts[0], counts[1]
+
+
+def _stacks(network: VJEPA2Config) -> tuple[_Stack, _Stack]:
+    width, narrow = network.hidden_size, network.pred_hidden_size
+    return (
+        _Stack(
+            width,
+            int(width * network.mlp_ratio),
+            network.num_attention_heads,
+            network.num_hidden_layers,
+        ),
+        _Stack(
+            narrow,
+            int(narrow * network.pred_mlp_ratio),
+            network.pred_num_attention_heads,
+            network.pred_num_hidden_layers,
+        ),
+    )
+
+
+def _block_parameters(stack: _Stack) -> int:
+    return 4 * stack.width**2 + 2 * stack.width * stack.hidden + 9 * stack.width + stack.hidden
+
+
+def _parameters(
+    network: VJEPA2Config, *, is_image: bool, rank: int, targets: Sequence[str]
+) -> dict[str, int]:
+    with torch.device("meta"):
+        model = VJEPA2Model(network)
+    encoder, predictor = (
+        sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.predictor)
+    )
+    stack, _ = _stacks(network)
+    adapters = stack.depth * sum(_adapter(stack, rank, name) for name in targets) if rank else 0
+    return {
+        "encoder": encoder + adapters,
+        "predictor": predictor,
+        "trainable": predictor + (adapters if rank else encoder),
+        "teacher": encoder + adapters,
+    }
+
+
+def _adapter(stack: _Stack, rank: int, target: str) -> int:
+    """Numbers of one adapter: two thin matrices."""
+    check_choice("adapter_targets", target, ("query", "key", "value", "proj", "fc1", "fc2"))
+    other = stack.hidden if target in ("fc1", "fc2") else stack.width
+    return rank * (stack.width + other)
+
+
+def _widths(network: VJEPA2Config) -> tuple[int, int]:
+    """Widths of what the predictor reads and of what it tells."""
+    levels = max(1, len(network.predictor_levels))
+    return levels * network.hidden_size, levels * (network.pred_output_size or network.hidden_size)
+
+
+def _patch_size(network: VJEPA2Config, grid: TokenGrid, *, num_frames: int | None = None) -> int:
+    is_image = network.model_type == "vjepa2_1" and grid.t == 1 and num_frames == 1
+    return network.in_chans * network.patch_size**2 * (1 if is_image else network.tubelet_size)
+
+
+def _flops(
+    network: VJEPA2Config,
+    grid: TokenGrid,
+    counts: Sequence[tuple[int, int]],
+    *,
+    recompute: bool,
+    rank: int,
+    targets: Sequence[str],
+) -> dict[str, float]:
+    """Of one clip, by part."""
+    encoder, predictor = _stacks(network)
+    read, told = _widths(network)
+    width, narrow, patch = encoder.width, predictor.width, _patch_size(network, grid)
+    attention_backward = ATTENTION_BACKWARD[network._attn_implementation or "sdpa"]
+    has_levels, tells_context = read > width, network.model_type == "vjepa2_1"
+    total = dict.fromkeys(("teacher", "student", "predictor", "backward", "recompute"), 0.0)
+    total["teacher"] = 2.0 * grid.num_tokens * patch * width + sum(encoder.flops(grid.num_tokens))
+    per_token = 2 * encoder.depth * sum(_adapter(encoder, rank, name) for name in targets)
+    for visible, hidden in counts:
+        embedding = 2.0 * visible * patch * width
+        linear, attention = encoder.flops(visible)
+        added = float(visible * per_token) if rank else 0.0
+        total["student"] += embedding + linear + attention + added
+        total["backward"] += attention_backward * attention
+        total["backward"] += linear + 2 * added if rank else embedding + 2 * linear
+        between = 2.0 * visible * (read * width + width * narrow if has_levels else read * narrow)
+        ends = 2.0 * narrow * told * (hidden + (visible if tells_context else 0))
+        inner, mixing = predictor.flops(visible + hidden)
+        total["predictor"] += between + inner + mixing + ends
+        total["backward"] += 2 * (between + inner + ends) + attention_backward * mixing
+        if recompute:  # up to what a block keeps: not its last product
+            total["recompute"] += linear + attention + added + inner + mixing
+            total["recompute"] -= encoder.last_product(visible)
+            total["recompute"] -= predictor.last_product(visible + hidden)
+    total["total"] = sum(total.values())
+    return total
+
+
+def _sizes(dtype: Dtype, kind: str) -> _Sizes:
+    if dtype == "float32":
+        return _Sizes(4, 4)
+    return _Sizes(2, 4 if kind == "cuda" else 2)  # autocast on a GPU norms in float32
+
+
+def _activations(
+    network: VJEPA2Config,
+    grid: TokenGrid,
+    counts: Sequence[tuple[int, int]],
+    sizes: _Sizes,
+    *,
+    frozen: bool,
+    recompute: bool,
+) -> tuple[float, float]:
+    """Bytes of one clip: kept for the backward pass, and needed for a moment within it."""
+    encoder, predictor = _stacks(network)
+    read, told = _widths(network)
+    is_eager = network._attn_implementation == "eager"
+    kept, needed = 0.0, 0.0
+    for visible, hidden in counts:
+        for stack, num_tokens, is_frozen in (
+            (encoder, visible, frozen),
+            (predictor, visible + hidden, False),
+        ):
+            block = stack.kept_bytes(sizes, frozen=is_frozen) * num_tokens
+            if is_eager:
+                block += 4 * stack.heads * num_tokens**2
+            inside = num_tokens * sizes.compute * (2 * stack.hidden + 3 * stack.width)
+            if recompute:
+                kept += stack.depth * num_tokens * stack.width * sizes.compute
+                inside += block
+            else:
+                kept += stack.depth * block
+            needed = max(needed, inside)
+            kept += num_tokens * (stack.width * sizes.norm_input + 8)  # of the final norm
+            kept += 2 * num_tokens * (stack.width // stack.heads) * sizes.compute  # rotary tables
+        if not frozen:
+            kept += visible * _patch_size(network, grid) * sizes.compute
+        between = read + (2 * encoder.width if read > encoder.width else 0)
+        kept += visible * between * sizes.compute  # what the predictor reads
+        ends = hidden + (visible if network.model_type == "vjepa2_1" else 0)
+        kept += ends * (predictor.width * sizes.compute + 4 * told)  # ahead of its end; errors
+    return kept, needed
+
+
+def _input_bytes(
+    network: VJEPA2Config, num_frames: int, crop_size: tuple[int, int], *, own: int, micro: int
+) -> int:
+    """Pixels of a micro-batch in float32, and frames of the whole batch in uint8."""
+    frame = network.in_chans * math.prod(crop_size)
+    return num_frames * frame * (4 * micro + own)
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def _short(number: float) -> str:
+    for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {letter}"
+    return f"{number:.3g}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
