@@ -17,11 +17,13 @@ from vjepa2.errors import (
     ConfigError,
     DataError,
     DivergedError,
+    LabelError,
     VJEPAError,
 )
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.pretrain import PretrainResult, pretrain
 from vjepa2.tasks.pretrain_folder import load_run_config
+from vjepa2.training.health import HealthMonitor, Verdict
 
 # Losses of 20 updates, seed 3. Another processor rounds otherwise, which grows over the updates.
 GOLDEN = [
@@ -198,6 +200,100 @@ def test_images_beside_clips_with_version_2_1(clips: Path, tmp_path: Path) -> No
     assert model.config.model_type == fresh.network.variant
     image = model.encoder.embeddings.patch_embeddings_img.proj.weight
     assert float(image.detach().abs().max()) > 0
+
+
+def test_a_frozen_teacher_of_other_width_is_distilled(clips: Path, tmp_path: Path) -> None:
+    """arXiv:2603.14482: the teacher stays, the student's average is the result."""
+    levels = {"variant": "vjepa2_1", "levels": [0, 1]}
+    teacher_run = tiny_run(clips, network={**levels, "hidden_size": 48}, schedule={"num_steps": 1})
+    teacher = run_quietly(teacher_run, tmp_path / "teacher")
+    config = tiny_run(
+        clips,
+        network={**levels, "pred_num_levels": 1, "pred_output_size": 48},
+        objective={"teacher": str(teacher.model), "context_weight": 0.5},
+    )
+    run_quietly(config, tmp_path / "student")
+    model = VJEPA2Model.from_pretrained(tmp_path / "student" / "model")
+    assert (model.config.hidden_size, model.config.pred_output_size) == (32, 48)
+    assert losses(tmp_path / "student")[-1] < losses(tmp_path / "student")[0]
+    with pytest.raises(ConfigError, match=r"1 level\(s\) of width 48.*width 40"):
+        run_quietly(
+            tiny_run(
+                clips,
+                network={**levels, "pred_num_levels": 1, "pred_output_size": 40},
+                objective={"teacher": str(teacher.model)},
+            ),
+            tmp_path / "other",
+        )
+
+
+def test_online_probes_of_a_labelled_list(clips: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in clips.glob("*.npy"))
+    rows = [f"{clips / name},{number % 2}" for number, name in enumerate(names)]
+    labelled = tmp_path / "labelled.csv"
+    labelled.write_text("\n".join(["path,label", *rows]) + "\n")
+    run_quietly(
+        tiny_run(clips, health={"labelled": str(labelled)}, schedule={"num_steps": 2}),
+        tmp_path / "run",
+    )
+    for line in lines_of(tmp_path / "run", "health"):
+        for name in ("teacher_knn", "teacher_linear", "student_knn", "student_linear"):
+            assert 0 <= line[name] <= 1
+        assert line["probe_chance"] == pytest.approx(0.5, abs=0.11)
+    bare = tmp_path / "bare.csv"
+    bare.write_text("\n".join(["path", *(str(clips / name) for name in names)]) + "\n")
+    with pytest.raises(LabelError, match="10 of 10 files have no label"):
+        run_quietly(tiny_run(clips, health={"labelled": str(bare)}), tmp_path / "unlabelled")
+
+
+def alarm_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitor finds a collapse at one measurement, the first time it is made."""
+    really = HealthMonitor.add_health
+    seen: set[int] = set()
+
+    def add_health(monitor: HealthMonitor, number: int, numbers: Any) -> Verdict:
+        verdict = really(monitor, number, numbers)
+        if number != step or number in seen:
+            return verdict
+        seen.add(number)
+        monitor.last_healthy_step = 4
+        return Verdict(
+            step=number, state="collapsed", reason="All alike.", advice="", alarm=True, new=True
+        )
+
+    monkeypatch.setattr(HealthMonitor, "add_health", add_health)
+
+
+def test_an_alarm_stops_the_run_after_saving(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarm_at(6, monkeypatch)
+    result = run_quietly(tiny_run(clips, health={"action": "stop", "every": 2}), tmp_path / "run")
+    assert (result.reason, result.step, result.model) == ("alarm", 6, None)
+    assert "All alike" in result.alarm and "All alike" in str(result)
+    assert (tmp_path / "run/checkpoints/step-0000006").is_dir()
+    [event] = [line for line in lines_of(tmp_path / "run", "event") if line["event"] == "alarm"]
+    assert event["step"] == 6 and event["state"] == "collapsed"
+
+
+def test_an_alarm_rolls_back_to_the_last_healthy_checkpoint_at_half_the_rate(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tiny_run(clips, health={"every": 2}, runtime={"checkpoint_every": 2})
+    run_quietly(plain, tmp_path / "plain")
+    alarm_at(6, monkeypatch)
+    config = tiny_run(
+        clips, health={"action": "rollback", "every": 2}, runtime={"checkpoint_every": 2}
+    )
+    result = run_quietly(config, tmp_path / "run")
+    assert result.reason == "finished"
+    rates, before = (
+        [line["lr"] for line in lines_of(tmp_path / name, "step")] for name in ("run", "plain")
+    )
+    assert rates[:4] == before[:4]
+    assert rates[4:] == pytest.approx([rate / 2 for rate in before[4:]])
+    events = [line["event"] for line in lines_of(tmp_path / "run", "event")]
+    assert events.count("rollback") == 1
 
 
 # -- what goes wrong -----------------------------------------------------------------------------
