@@ -121,3 +121,18 @@ def test_a_packed_file_may_hold_something_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("frames.npy", b"hello")
     assert "it holds other data" in str(decoded(tmp_path / "text.npz", BANDS))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+def test_damaged_files_are_named_errors_whatever_is_damaged(tmp_path: Path, suffix: str) -> None:
+    good = write(tmp_path / f"good{suffix}", np.zeros((9, 12, 4, 4), np.uint8)).read_bytes()
+    rng = np.random.default_rng(0)
+    reasons = 0
+    for _ in range(150):
+        data = bytearray(good)
+        for place in rng.integers(0, min(len(data), 400), 3):
+            data[place] = rng.integers(0, 256)
+        path = tmp_path / f"bad{suffix}"
+        path.write_bytes(bytes(data[: rng.integers(1, len(data))] if rng.random() < 0.2 else data))
+        reasons += isinstance(decoded(path, BANDS), str)  # anything unnamed is raised
+    assert reasons > 30

@@ -1,5 +1,6 @@
 """Lists and folders: every format gives the same files, and what is wrong is named."""
 
+import contextlib
 import json
 import os
 import tracemalloc
@@ -116,14 +117,35 @@ def test_absolute_paths_stay_and_text_labels_are_numbered(files: Path) -> None:
         ("l.txt", "b 1.mp4\nsub/c.mp4 3\n", "of another kind than those before"),
         ("l.parquet", "no parquet", "cannot be read as Parquet"),
         ("l.npy", "no array", "is no plain array of text"),
+        ("l.jsonl", "[" * 100_000, "line 1: no JSON object"),
+        ("l.csv", "path,label\nb 1.mp4," + "9" * 30 + "\n", None),
+        ("l.jsonl", '{"path": "b 1.mp4", "label": ' + "9" * 30 + "}\n", "an integer or text"),
         ("l.xyz", "b 1.mp4", "unknown kind \\(.xyz\\). Allowed: a folder, a list"),
     ],
 )
-def test_malformed_lists_are_named(files: Path, name: str, text: str, message: str) -> None:
+def test_malformed_lists_are_named(files: Path, name: str, text: str, message: str | None) -> None:
     path = files / name
     path.write_text(text)
+    if message is None:  # too long for a number: the name of a class
+        assert table(path).class_names == ("9" * 30,)
+        return
     with pytest.raises(ListError, match=message):
         table(path)
+
+
+def test_damaged_lists_are_named_errors_whatever_is_damaged(files: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(files / "list.npy", np.array(NAMES))
+    lists = [write_list(files, kind) for kind in ("csv-header", "jsonl", "parquet")]
+    for good in (*lists, files / "list.npy"):
+        for _ in range(80):
+            data = bytearray(good.read_bytes())
+            for place in rng.integers(0, len(data), 2):
+                data[place] = rng.integers(0, 256)
+            bad = files / f"bad{good.suffix}"
+            bad.write_bytes(bytes(data))
+            with contextlib.suppress(DataError):  # anything else is raised
+                table(bad)
 
 
 def test_other_column_names_are_asked_for(files: Path) -> None:

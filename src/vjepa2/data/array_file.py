@@ -6,7 +6,9 @@ Satellite bands, ultrasound, microscopes: what no video format holds. Files are 
 
 import io
 import math
+import tokenize
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,19 @@ from vjepa2.errors import (
 from vjepa2.video.limits import ReadLimits
 
 ARRAY_KEY = "frames"
+# What NumPy and zipfile raise for damaged files (found by changing bytes of good ones).
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,  # also NotImplementedError: encrypted, packed in an unknown way
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 MAX_UNPACKED_BYTES = ReadLimits.max_output_bytes
 # torch computes with these; wider or unsigned types are stored in the next one that holds them.
 _STORED_AS = {
@@ -103,7 +118,7 @@ def read_array(ref: FileRef, *, num_channels: int) -> NDArray[Any]:
         array = _load(ref)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise VideoNotFoundError(f"There is no array file at {ref.name}.") from error
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         if isinstance(error, VideoOpenError | VideoTooLargeError):
             raise
         raise VideoDecodeError(f"{ref.name} cannot be read as an array: {error}.") from error

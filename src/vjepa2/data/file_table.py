@@ -18,6 +18,13 @@ from vjepa2.data.sample import FileRef
 from vjepa2.errors import ListError
 
 NO_LABEL = int(np.iinfo(np.int64).min)
+MAX_DIGITS = 18  # of a label, what 64 bits hold
+
+
+def is_integer(text: str) -> bool:
+    """True for the digits of a label."""
+    digits = text.strip().removeprefix("-")
+    return digits.isdecimal() and len(digits) <= MAX_DIGITS
 
 
 class TextColumn:
@@ -89,7 +96,7 @@ class FileTable:
         """
         if "" in numbers:
             raise ListError(f"{path}: a label is empty. Give every file one, or none.")
-        if all(text.strip().removeprefix("-").isdecimal() for text in numbers):
+        if all(is_integer(text) for text in numbers):
             final = {number: int(text) for text, number in numbers.items()}
         else:
             self.class_names = tuple(sorted(numbers))

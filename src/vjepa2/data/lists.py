@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from vjepa2.data.array_file import UNREADABLE
+from vjepa2.data.file_table import MAX_DIGITS, is_integer
 from vjepa2.data.suffixes import suffix_of
 from vjepa2.errors import ListError, MissingExtraError, nearest_hint
 
@@ -61,7 +63,7 @@ def published_row(line: str) -> tuple[str, int] | None:
     """Split `path label` at its last space, or `path::label`; None if the end is no integer."""
     for separator in PUBLISHED_SEPARATORS:
         path, found, label = line.strip().rpartition(separator)
-        if found and _is_integer(label):
+        if found and is_integer(label):
             return path.strip().strip('"'), int(label)
     return None
 
@@ -114,8 +116,8 @@ def _json_lines(file: TextIO, path: Path, path_column: str, label_column: str) -
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ListError(f"{path}, line {number}: no JSON object: {error.msg}.") from error
+        except (ValueError, RecursionError) as error:
+            raise ListError(f"{path}, line {number}: no JSON object: {error}.") from error
         if not isinstance(row, dict):
             raise ListError(f"{path}, line {number}: no JSON object, got {type(row).__name__}.")
         _positions(path, list(row), path_column, label_column, line=number)
@@ -151,7 +153,7 @@ def _parquet(path: Path, path_column: str, label_column: str) -> Iterator[Row]:
                     number += 1
                     label = None if at_label is None else _label(row[1], path, number)
                     yield _text(row[0], path, number), label
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise ListError(f"{path} cannot be read as Parquet: {error}.") from error
 
 
@@ -159,7 +161,9 @@ def _array(path: Path) -> Iterator[Row]:
     """An array of paths; the published lists of this kind have no labels."""
     try:
         names = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+    except FileNotFoundError:
+        raise
+    except UNREADABLE as error:
         raise ListError(
             f"{path} is no plain array of text: {error}. Arrays of Python objects are pickled and "
             "could run code: save them again with np.save(path, np.array(names, dtype=str))."
@@ -200,10 +204,6 @@ def _wrong_columns(
     )
 
 
-def _is_integer(text: str) -> bool:
-    return text.strip().removeprefix("-").isdecimal()
-
-
 def _text(value: Any, path: Path, number: int) -> str:
     if not isinstance(value, str) or not value:
         raise ListError(f"{path}, row {number}: the path must be text, got {value!r}.")
@@ -211,6 +211,8 @@ def _text(value: Any, path: Path, number: int) -> str:
 
 
 def _label(value: Any, path: Path, number: int) -> int | str | None:
-    if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**MAX_DIGITS:
         return value
     raise ListError(f"{path}, row {number}: a label is an integer or text, got {value!r}.")

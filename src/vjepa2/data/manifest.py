@@ -147,7 +147,13 @@ def _fill(table: FileTable, rows: Iterator[Row], path: Path) -> None:
         kind = type(label)
         if isinstance(label, str):
             label = texts.setdefault(label, len(texts))
-        table.append(name, label)
+        try:
+            table.append(name, label)
+        except UnicodeEncodeError as error:
+            raise ListError(
+                f"{path}: entry {len(table) + 1} holds a character that no file name can hold: "
+                f"{name!a}."
+            ) from error
     if texts:
         table.name_classes(texts, path)
 

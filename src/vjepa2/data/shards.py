@@ -98,11 +98,12 @@ def _read_label(shard: tarfile.TarFile, item: tarfile.TarInfo, *, label_key: str
     text = file.read() if file is not None else b""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(value, dict):
         value = value.get(label_key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    is_label = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+    return value if is_label else None
 
 
 class Section(io.RawIOBase):

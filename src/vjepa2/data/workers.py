@@ -101,7 +101,8 @@ class DecodingPool:
             "Killed by SIGKILL often means that memory ran out: lower data.workers or "
             "data.prefetch. SIGBUS means that shared memory (/dev/shm) is full: enlarge it (docker "
             "run --shm-size=8g) or lower data.prefetch. SIGSEGV: this file breaks the decoder, "
-            "take it out. Too many open files: raise `ulimit -n`. data.workers=0 decodes in this "
+            "take it out. Code 1 at once: a script needs `if __name__ == '__main__':` around what "
+            "it does. Too many open files: raise `ulimit -n`. data.workers=0 decodes in this "
             "process and shows where it fails."
         )
 
