@@ -63,7 +63,7 @@ def plan(first_seed: int) -> list[Run]:
     runs = []
     for seed, kind in enumerate(kinds, start=first_seed):
         generator = torch.Generator().manual_seed(seed)
-        lr = 10 ** float(torch.empty(()).uniform_(-3.3, -2.7, generator=generator))
+        lr = 10 ** float(torch.empty(()).uniform_(-3.1, -2.6, generator=generator))
         momenta = (0.99, 0.996, 0.998, 0.999, 0.9995)
         momentum = momenta[int(torch.randint(5, (), generator=generator))]
         warmup = (5, 15, 40)[int(torch.randint(3, (), generator=generator))]
