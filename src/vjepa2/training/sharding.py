@@ -11,17 +11,19 @@ the slices as they are.
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from vjepa2.errors import ConfigError, check_choice
 from vjepa2.training.distributed import Processes
 from vjepa2.training.optim import canonical_name
+
+# Importing FSDP2 takes as long as the rest of PyTorch; a run of one process does without.
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 Sharding = Literal["none", "ddp", "fsdp2"]
 SHARDINGS = ("none", "ddp", "fsdp2")
@@ -83,6 +85,9 @@ def wrap(
             return module  # a teacher: no gradients to average
         devices = [processes.device] if processes.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(processes.device.type, (processes.world_size,))
     inner = [part for part in module.modules() if isinstance(part, blocks) and part is not module]
     children = [part for part in module.children() if part not in inner and _has_weights(part)]
@@ -97,9 +102,11 @@ def wrap(
 
 def make_callable(module: nn.Module, *methods: str) -> None:
     """Let methods other than `forward` of a sharded module bring its weights together too."""
-    if isinstance(module, FSDPModule):
+    if _is_sharded(module):
+        from torch.distributed.fsdp import register_fsdp_forward_method
+
         for method in methods:
-            register_fsdp_forward_method(module, method)
+            register_fsdp_forward_method(cast(nn.Module, module), method)
 
 
 def _has_weights(module: nn.Module) -> bool:
@@ -109,7 +116,11 @@ def _has_weights(module: nn.Module) -> bool:
 
 
 def _give_back(module: nn.Module, inputs: Any, outputs: Any) -> None:
-    cast(FSDPModule, module).reshard()
+    cast("FSDPModule", module).reshard()
+
+
+def _is_sharded(module: nn.Module) -> "TypeGuard[FSDPModule]":
+    return hasattr(module, "set_requires_gradient_sync")
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -127,7 +138,7 @@ def gradient_sync(module: nn.Module, enabled: bool) -> Iterator[None]:
         with contextlib.nullcontext() if enabled else module.no_sync():
             yield
         return
-    if isinstance(module, FSDPModule):
+    if _is_sharded(module):
         module.set_requires_gradient_sync(enabled)
     yield
 
