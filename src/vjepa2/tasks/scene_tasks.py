@@ -29,6 +29,7 @@ MAX_ROUNDS = 400
 PATIENCE = 10  # rounds in a row without a fitting clip
 UNFIT = -1
 BAR_HALF_WIDTH = 0.42
+CLEAR_BOUNCE = 0.4  # how far apart the two answers end, half short sides
 HIDDEN, WELL_SEEN = 0.03, 0.4
 FAR_APART = 0.25  # left and right are told from each other, half short sides
 
@@ -186,11 +187,15 @@ def _every_object_is_seen(clips: WorldClips) -> Tensor:
 
 def _ask_collision(scene: Scene, config: WorldConfig, draws: Draws) -> tuple[Scene, Tensor]:
     scene = _plain(scene).changed(exists=_first_slots(scene, 2))
-    bounces = scene.changed(collides=torch.ones_like(scene.collides))
-    hit = move(bounces, config).hit_time[:, 0, 1]
+    yes = torch.ones_like(scene.collides)
+    bounces, passes = (move(scene.changed(collides=answer), config) for answer in (yes, ~yes))
+    hit = bounces.hit_time[:, 0, 1]
     middle = (hit > 0.25 * config.seconds) & (hit < 0.7 * config.seconds)
+    # A touch that hardly changes the paths would be a bounce in name only.
+    apart = (bounces.position - passes.position)[:, -1, :2].norm(dim=-1).amax(dim=1)
     really = draws.chance(0.5, 1)[:, 0]
-    return scene.changed(collides=really), torch.where(middle, really.long(), UNFIT)
+    label = torch.where(middle & (apart > CLEAR_BOUNCE), really.long(), UNFIT)
+    return scene.changed(collides=really), label
 
 
 # -- order ------------------------------------------------------------------------------------
@@ -225,7 +230,7 @@ def _ask_hidden(scene: Scene, config: WorldConfig, draws: Draws) -> tuple[Scene,
         [side * draws.even(1, low=0.62, high=0.76), draws.even(1, low=-0.7, high=0.7)], 1
     )
     speed = torch.cat(
-        [-side * draws.even(1, low=0.3, high=0.6), draws.even(1, low=-0.7, high=0.7)], 1
+        [-side * draws.even(1, low=0.3, high=0.6), draws.even(1, low=-0.3, high=0.3)], 1
     )
     position, velocity = scene.position.clone(), scene.velocity.clone()
     position[:, 0], velocity[:, 0] = start, speed
