@@ -425,10 +425,10 @@ kills = 0
 while kills < 400:
     child = os.fork()
     if child == 0:
-        train(folder / "wild", 0.002)
+        train(folder / "wild", 0.01)
         os._exit(0)
     # The later kills come later, so that the run gets on even on a slow machine.
-    time.sleep(random.uniform(0.02, 0.3) * (1 + kills / 20))
+    time.sleep(random.uniform(0.02, 0.15) * (1 + kills / 20))
     os.kill(child, signal.SIGKILL)
     if os.waitpid(child, 0)[1] == 0:
         break

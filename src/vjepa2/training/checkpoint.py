@@ -220,18 +220,26 @@ class CheckpointStore:
 
     def protected(self) -> dict[str, int]:
         """Step of the checkpoint that is kept for each reason."""
-        return self._processes.from_first(self._protected())
+        noted: dict[str, int] = {}
+        with self._together("read what is protected"):
+            noted = self._protected() if self._processes.is_first else {}
+        return self._processes.from_first(noted)
 
     def discard_after(self, step: int) -> None:
-        """Remove the checkpoints after `step`, before going back to it."""
-        if self._processes.is_first:
-            kept = {reason: kept for reason, kept in self._protected().items() if kept <= step}
-            if kept != self._protected():
-                write_json(self.folder / PROTECTED_NAME, kept)
-            for later in steps_in(self.folder):
-                if later > step:
-                    remove_checkpoint(self.folder, later)
-        self._processes.barrier()
+        """Remove the checkpoints after `step`, before going back to it.
+
+        Raises:
+            OutputError: the note of protected ones cannot be written.
+        """
+        with self._together("go back"):
+            if self._processes.is_first:
+                noted = self._protected()
+                kept = {reason: kept for reason, kept in noted.items() if kept <= step}
+                if kept != noted:
+                    write_json(self.folder / PROTECTED_NAME, kept)
+                for later in steps_in(self.folder):
+                    if later > step:
+                        remove_checkpoint(self.folder, later)
 
     @contextlib.contextmanager
     def _together(self, doing: str) -> Iterator[None]:
