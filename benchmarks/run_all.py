@@ -16,6 +16,7 @@ BENCHMARKS = (
     "load_original",
     "preprocess",
     "decode",
+    "data_loading",
     "profile_layer",
     "mask_distances",
     "encode",
