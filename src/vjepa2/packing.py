@@ -50,5 +50,6 @@ def per_token(
     values: list[int], lengths: tuple[int, ...], *, device: torch.device
 ) -> Int[Tensor, " total"]:
     """Every sample's number, once per token of the sample."""
+    numbers: Tensor
     numbers, repeats = torch.tensor([values, list(lengths)], device=device)
     return numbers.repeat_interleave(repeats, output_size=sum(lengths))
