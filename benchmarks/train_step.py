@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ from vjepa2.data.crop import Box, random_box
 from vjepa2.data.draws import Draws, Purpose
 from vjepa2.data.sample import Sample
 from vjepa2.data.settings import DataConfig, SourceConfig
+from vjepa2.masking import Masks
 from vjepa2.tasks.masked_prediction import target_tokens
 from vjepa2.tasks.pretrain_batches import MicroBatch, micro_batch_masks, streams_of
 from vjepa2.tasks.pretrain_config import ClipConfig, NetworkConfig, PretrainConfig, RuntimeConfig
@@ -40,6 +42,7 @@ from vjepa2.tasks.pretrain_networks import make_networks
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes
+from vjepa2.training.forecast import Forecast, forecast
 from vjepa2.training.health import HealthConfig
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.schedules import ScheduleConfig
@@ -80,12 +83,21 @@ class Case:
     compiled: bool = False
     data: str | None = None
 
-    def config(self) -> PretrainConfig:
-        """The run's configuration; sources stay unread unless `data` is given."""
+    def config(self, source: Path) -> PretrainConfig:
+        """The run's configuration; `source` is not read again where frames are in memory."""
         return PretrainConfig(
             recipe="benchmark",
             network=NetworkConfig(**SIZES[self.size], pred_num_mask_tokens=2),
-            data=DataConfig(sources=(SourceConfig(path=self.data or "none", fps=4.0),), workers=14),
+            data=DataConfig(
+                sources=(
+                    SourceConfig(
+                        path=self.data or str(source),
+                        fps=4.0,
+                        kind="auto" if self.data else "array",
+                    ),
+                ),
+                workers=14,
+            ),
             clip=ClipConfig(num_frames=self.frames, crop_size=self.pixels, batch_size=self.batch),
             schedule=ScheduleConfig(num_steps=10_000, momentum=0.99925),
             health=HealthConfig(every=1_000_000),
@@ -114,28 +126,45 @@ class DecodedBatches:
             found.append(sample_of(video, box, flip=draws.uniform(0, 1) < augment.flip, size=size))
         return found
 
-    def next(self, step: int) -> Iterator[MicroBatch]:
-        """The one micro-batch of an update."""
-        drawn = [
-            micro_batch_masks(
-                mask,
-                self.stream,
-                truncation="batch",
-                micro_batch=len(self.videos),
-                own=range(1),
-                step=step,
-                number=number,
-            )[0][0].to(self.device)
+    def masks(self, step: int) -> list[list[Masks]]:
+        """Per mask setting, those of every micro-batch."""
+        clip = self.config.clip
+        size = clip.micro_batch or clip.batch_size
+        return [
+            [
+                masks
+                for masks, _ in micro_batch_masks(
+                    mask,
+                    self.stream,
+                    truncation="batch",
+                    micro_batch=size,
+                    own=range(clip.batch_size // size),
+                    step=step,
+                    number=number,
+                )
+                if isinstance(masks, Masks)
+            ]
             for number, mask in enumerate(self.stream.masks)
         ]
-        yield MicroBatch(
-            pixels=to_pixels(self.samples(step), self.config.augment, device=self.device),
-            masks=tuple(drawn),
-            mask_shares=((1.0, 1.0),) * len(drawn),
-            weight=1.0,
-            is_image=False,
-            number=0,
-        )
+
+    def next(self, step: int) -> Iterator[MicroBatch]:
+        """The micro-batches of an update."""
+        samples, masks = self.samples(step), self.masks(step)
+        count = len(masks[0])
+        size = len(samples) // count
+        for number in range(count):
+            yield MicroBatch(
+                pixels=to_pixels(
+                    samples[number * size : (number + 1) * size],
+                    self.config.augment,
+                    device=self.device,
+                ),
+                masks=tuple(drawn[number].to(self.device) for drawn in masks),
+                mask_shares=((1.0, 1.0),) * len(masks),
+                weight=1.0 / count,
+                is_image=False,
+                number=number,
+            )
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -143,8 +172,6 @@ class DecodedBatches:
 
 def sample_of(video: Tensor, box: Box, *, flip: bool, size: int) -> Sample:
     """A sample as the loader makes it, of decoded frames uint8 [T, H, W, C]."""
-    import numpy as np
-
     top, left, height, width = box
     frames = video[:, top : top + height, left : left + width].permute(0, 3, 1, 2).contiguous()
     return Sample(
@@ -165,30 +192,52 @@ def sample_of(video: Tensor, box: Box, *, flip: bool, size: int) -> Sample:
     )
 
 
-def make_sides(case: Case, folder: Path) -> tuple[Pretrainer, PlainStep, list[Tensor]]:
-    """Our trainer, the plain one with the same weights, and decoded videos."""
-    config = case.config()
+def decoded_videos(case: Case) -> list[Tensor]:
+    """Random frames uint8 [T, H, W, C] in place of decoded ones."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (case.frames, *case.source, 3)
+    return [
+        torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        for _ in range(case.batch)
+    ]
+
+
+def any_source(folder: Path) -> Path:
+    """A file that a trainer can list: one black clip."""
+    path = folder / "clip.npy"
+    np.save(path, np.zeros((16, 32, 32, 3), dtype=np.uint8))
+    return path
+
+
+def make_trainer(
+    case: Case, config: PretrainConfig, folder: Path, videos: Sequence[Tensor]
+) -> Pretrainer:
+    """Our side, on frames in memory unless the case names a folder of videos."""
     networks = make_networks(config)
-    network = networks.student.encoder.config
-    settings = PlainSettings(device=case.device, dtype=getattr(torch, case.dtype))
-    plain = PlainStep(network, frames=case.frames, size=case.pixels, settings=settings)
-    whole = to_meta(networks.student.state_dict())
-    plain.load(whole["encoder"], whole["predictor"])
     device = torch.device(case.device)
     processes = Processes(rank=0, world_size=1, local_rank=0, device=device)
     store = CheckpointStore(folder, config={}, processes=processes)
     log = MetricsLog(folder / "metrics.jsonl", enabled=False)
     trainer = Pretrainer(config, networks, processes, store=store, log=log, folder=folder)
-    generator = torch.Generator().manual_seed(1)
-    videos = [
-        torch.randint(
-            0, 256, (case.frames, *case.source, 3), generator=generator, dtype=torch.uint8
-        )
-        for _ in range(case.batch)
-    ]
     if case.data is None:
-        trainer.batches = DecodedBatches(config, network, videos)  # type: ignore[assignment]
-    return trainer, plain, videos
+        batches = DecodedBatches(config, networks.average.config, videos)
+        trainer.batches = batches  # type: ignore[assignment]
+    return trainer
+
+
+def make_plain(case: Case, trainer: Pretrainer) -> PlainStep:
+    """The other side, with the weights of ours."""
+    student = trainer.networks.student
+    plain = PlainStep(
+        student.encoder.config,
+        frames=case.frames,
+        size=case.pixels,
+        settings=PlainSettings(device=case.device, dtype=getattr(torch, case.dtype)),
+    )
+    weights = {name.replace("_orig_mod.", ""): v for name, v in student.state_dict().items()}
+    whole = to_meta(weights)
+    plain.load(whole["encoder"], whole["predictor"])
+    return plain
 
 
 def check_equal(
@@ -256,7 +305,9 @@ def run_case(case: Case, *, repeats: int) -> dict[str, Any]:
     """Check and time one case."""
     synchronize = torch.cuda.synchronize if case.device.startswith("cuda") else lambda: None
     with tempfile.TemporaryDirectory() as folder:
-        trainer, plain, videos = make_sides(case, Path(folder))
+        videos = decoded_videos(case)
+        trainer = make_trainer(case, case.config(any_source(Path(folder))), Path(folder), videos)
+        plain = make_plain(case, trainer)
         result: dict[str, Any] = {"case": dataclasses.asdict(case)}
         result["case"].pop("data")
         result["equality"] = check_equal(trainer, plain, videos)
@@ -282,39 +333,34 @@ def run_case(case: Case, *, repeats: int) -> dict[str, Any]:
             result["pixels_and_masks"] = take_turns(parts, repeats=repeats, synchronize=synchronize)
             del micro, prepared
         trainer.close()
-    device = torch.device(case.device)
-    result |= share_of_peak(case, trainer, result["ours_min_seconds"], device)
+    result |= share_of_peak(case, trainer, result["ours_min_seconds"])
     return result
 
 
-def share_of_peak(
-    case: Case, trainer: Pretrainer, seconds: float, device: torch.device
-) -> dict[str, float]:
-    """How much of the measured matrix peak an update reaches."""
-    from vjepa2.training.forecast import forecast
-
-    batches = DecodedBatches(trainer.config, trainer.networks.average.config, [])
-    shares = [
-        micro_batch_masks(
-            mask, batches.stream, truncation="batch", micro_batch=case.batch, own=range(1),
-            step=1, number=number,
-        )[0][0]
-        for number, mask in enumerate(batches.stream.masks)
-    ]  # fmt: skip
-    expected = forecast(
-        trainer.networks.average.config,
+def forecast_of(case: Case, trainer: Pretrainer, **options: Any) -> Forecast:
+    """What the package expects of the case's updates, for the masks of the first."""
+    network = trainer.networks.average.config
+    masks = DecodedBatches(trainer.config, network, []).masks(1)
+    return forecast(
+        network,
         num_frames=case.frames,
         crop_size=(case.pixels, case.pixels),
         batch_size=case.batch,
-        masks=[(mask.context_ids.shape[1], mask.target_ids.shape[1]) for mask in shares],
-        dtype=case.dtype,
+        masks=[(drawn[0].context_ids.shape[1], drawn[0].target_ids.shape[1]) for drawn in masks],
+        dtype="bfloat16" if case.dtype == "bfloat16" else "float32",
+        device=case.device,
+        **options,
     )
-    gflop = expected.flops["total"] / 1e9
-    peak = matrix_peak(device, getattr(torch, case.dtype))
+
+
+def share_of_peak(case: Case, trainer: Pretrainer, seconds: float) -> dict[str, float]:
+    """How much of the measured matrix peak an update reaches."""
+    flops = forecast_of(case, trainer).flops["total"]
+    peak = matrix_peak(torch.device(case.device), getattr(torch, case.dtype)) * 1e9
     return {
-        "gflop_per_update": round(gflop, 2),
-        "matrix_peak_gflops": round(peak, 1),
-        "share_of_matrix_peak": round(gflop / seconds / peak, 3),
+        "gflop_per_update": round(flops / 1e9, 2),
+        "matrix_peak_gflops": round(peak / 1e9, 1),
+        "share_of_matrix_peak": round(flops / seconds / peak, 3),
     }
 
 
