@@ -119,7 +119,8 @@ class MaskedPrediction(nn.Module):
         Args:
             pixels: [B, T, C, H, W] normalised; one frame is a still image to V-JEPA 2.1.
             targets: [B, N, LD] of `target_tokens`, every token of the clips.
-            masks: one or several ways to hide tokens of every clip; the loss is their mean.
+            masks: one or several ways to hide tokens of every clip, best on the CPU; the loss is
+                their mean.
             context_share: lambda, how much the error at visible tokens counts. V-JEPA 2 has no
                 such prediction and needs 0.
 
@@ -174,9 +175,10 @@ class MaskedPrediction(nn.Module):
         grid: TokenGrid,
         modality: Modality,
     ) -> tuple[Tensor, Tensor | None]:
-        visible_ids, hidden_ids = ids_of(mask)
+        # The networks look at ids on the CPU without waiting for the device, and move them.
         predicted = self._predict(pixels, mask, grid, modality)
         assert predicted.last_hidden_state is not None
+        visible_ids, hidden_ids = ids_of(mask.to(targets.device, non_blocking=True))
         hidden = prediction_error(
             predicted.last_hidden_state, tokens_of(targets, hidden_ids), exponent=self.exponent
         )
@@ -184,7 +186,8 @@ class MaskedPrediction(nn.Module):
             return hidden, None
         weights = None
         if self.distance_weights:
-            weights = context_weights(_distances(mask, grid, unit=self.distance_unit))
+            unit = self.distance_unit or max(1, grid.h // 16)
+            weights = context_weights(context_distances(visible_ids, hidden_ids, grid, unit=unit))
         visible = prediction_error(
             predicted.context_hidden_state,
             tokens_of(targets, visible_ids),
@@ -226,17 +229,3 @@ def tokens_of(tokens: Tensor, ids: Tensor | PackedIds) -> Tensor:
     starts = torch.arange(len(tokens), device=tokens.device) * tokens.shape[1]
     at = ids.ids + starts.repeat_interleave(lengths, output_size=len(ids.ids))
     return tokens.flatten(0, 1)[at][None]
-
-
-def _distances(mask: Masks | PackedMasks, grid: TokenGrid, *, unit: float | None) -> Tensor:
-    """`context_distances` of every visible token, in the layout of the tokens."""
-    tokens = unit or max(1, grid.h // 16)
-    if isinstance(mask, Masks):
-        return context_distances(mask.context_ids, mask.target_ids, grid, unit=tokens)
-    context = mask.context_ids.split(mask.context_lengths)
-    target = mask.target_ids.split(mask.target_lengths)
-    rows = [
-        context_distances(c[None], t[None], grid, unit=tokens)
-        for c, t in zip(context, target, strict=True)
-    ]
-    return torch.cat(rows, dim=1)

@@ -34,7 +34,7 @@ class MicroBatch:
 
     Attributes:
         pixels: [b, T, C, S, S] normalised, on the device.
-        masks: one or several ways to hide tokens of all of them.
+        masks: one or several ways to hide tokens of all of them, on the CPU.
         mask_shares: per mask, how much this micro-batch's hidden and visible tokens count beside
             those of the others; 1 unless masks keep all their tokens.
         weight: of its loss in the sum over this process's micro-batches.
@@ -196,7 +196,7 @@ class StreamBatches:
     ) -> MicroBatch:
         return MicroBatch(
             pixels=to_pixels(samples, self._config.augment, device=self._device),
-            masks=tuple(mask.to(self._device, non_blocking=True) for mask, _ in masks),
+            masks=tuple(mask for mask, _ in masks),
             mask_shares=tuple(shares for _, shares in masks),
             weight=self.stream.weight / len(self._own),
             is_image=self.stream.is_image,
