@@ -42,7 +42,7 @@ from vjepa2.training.schedules import ScheduleConfig
 
 SABOTAGES = ("ema_0", "lr_x30", "no_stop_gradient", "constant_data", "all_visible")
 RUNS_PER_SABOTAGE = 4
-NUM_STEPS, EVERY, PATIENCE, BATCH, HELD_OUT = 200, 10, 3, 16, 16
+NUM_STEPS, EVERY, PATIENCE, BATCH, HELD_OUT = 120, 10, 3, 16, 16
 NUM_FILES, FRAMES_PER_FILE = 128, 12
 
 
@@ -168,7 +168,6 @@ def sabotaged(kind: str) -> Iterator[None]:
 
 def record(run: Run) -> list[dict[str, Any]]:
     """The log of a run."""
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary, sabotaged(run.sabotage):
         clips, folder = Path(temporary, "clips"), Path(temporary, "run")
         clips.mkdir()
@@ -210,7 +209,9 @@ def main() -> None:
     runs = plan(options.first_seed)[:: options.every_nth]
     started = time.perf_counter()
     verdicts = []
-    with ProcessPoolExecutor(options.processes) as pool:
+    with ProcessPoolExecutor(
+        options.processes, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         for run, rows in zip(runs, pool.map(record, runs), strict=True):
             verdicts.append(judge(rows))
             print(line(dataclasses.asdict(run) | verdicts[-1]), flush=True)
