@@ -202,6 +202,35 @@ def test_images_beside_clips_with_version_2_1(clips: Path, tmp_path: Path) -> No
     assert float(image.detach().abs().max()) > 0
 
 
+def test_files_that_changed_meanwhile_are_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_clips(tmp_path / "clips", count=3)
+    run_quietly(tiny_run(folder), tmp_path / "run", stop_at=2)
+    write_clips(folder, count=4)
+    run_quietly(tiny_run(folder), tmp_path / "run", stop_at=4)
+    assert "not those that the run began with" in capfd.readouterr().err
+    events = [line["event"] for line in lines_of(tmp_path / "run", "event")]
+    assert events.count("files_changed") == 1
+    run_quietly(tiny_run(folder), tmp_path / "run", stop_at=5)
+    assert "began with" not in capfd.readouterr().err
+
+
+def test_sources_of_several_lengths_train_together(clips: Path, tmp_path: Path) -> None:
+    """Every length is a part of the micro-batch with a grid and masks of its own."""
+    own = [{"path": str(clips), "frame_step": 1, "num_frames": length} for length in (4, 8)]
+    config = tiny_run(clips, data={"sources": own}, clip={"batch_size": 6})
+    run_quietly(config, tmp_path / "whole")
+    run_quietly(config, tmp_path / "parts", stop_at=5)
+    run_quietly(config, tmp_path / "parts")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert losses(tmp_path / "whole")[-1] < losses(tmp_path / "whole")[0]
+    with pytest.raises(ConfigError, match="several lengths do not go with truncation"):
+        tiny_run(clips, data={"sources": own}, truncation="none")
+    with pytest.raises(ConfigError, match="multiple of tubelet_size"):
+        tiny_run(clips, data={"sources": [own[0], {**own[1], "num_frames": 5}]})
+
+
 def test_a_frozen_teacher_of_other_width_is_distilled(clips: Path, tmp_path: Path) -> None:
     """arXiv:2603.14482: the teacher stays, the student's average is the result."""
     levels = {"variant": "vjepa2_1", "levels": [0, 1]}

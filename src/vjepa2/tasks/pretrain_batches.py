@@ -6,7 +6,7 @@ process m // (micro-batches per process).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -173,49 +173,76 @@ class StreamBatches:
         self._samples = iter(self.loader)
 
     def next(self, step: int) -> Iterator[MicroBatch]:
-        """Micro-batches of update `step`; each is made when it is asked for."""
+        """Micro-batches of update `step`; each is made when it is asked for.
+
+        Clips of different lengths, from sources that have lengths of their own, make a part each.
+        """
         found, samples = next(self._samples)
         assert found == step, f"the loader is at update {found}, the run at {step}"
-        masks = [
-            self._masks(mask, step, self.stream.first_mask_number + number)
-            for number, mask in enumerate(self.stream.masks)
-        ]
+        masks: dict[int, list[list[tuple[Masks | PackedMasks, tuple[float, float]]]]] = {}
         for place in range(len(self._own)):
-            yield self._micro_batch(
-                samples[place * self.micro_batch : (place + 1) * self.micro_batch],
-                [drawn[place] for drawn in masks],
-                number=self._own[place],
-            )
+            micro = samples[place * self.micro_batch : (place + 1) * self.micro_batch]
+            lengths = [sample.num_frames for sample in micro]
+            for length in sorted(set(lengths)):
+                if length not in masks:
+                    masks[length] = self._masks(step, num_frames=length)
+                rows = [row for row, own in enumerate(lengths) if own == length]
+                yield self._micro_batch(
+                    [micro[row] for row in rows],
+                    [(rows_of(drawn[place][0], rows), drawn[place][1]) for drawn in masks[length]],
+                    weight=self.stream.weight / len(self._own) * len(rows) / len(micro),
+                    number=self._own[place] + (0 if len(rows) == len(micro) else length << 32),
+                )
 
     def _micro_batch(
         self,
         samples: list[Sample],
         masks: list[tuple[Masks | PackedMasks, tuple[float, float]]],
         *,
+        weight: float,
         number: int,
     ) -> MicroBatch:
         return MicroBatch(
             pixels=to_pixels(samples, self._config.augment, device=self._device),
             masks=tuple(mask for mask, _ in masks),
             mask_shares=tuple(shares for _, shares in masks),
-            weight=self.stream.weight / len(self._own),
+            weight=weight,
             is_image=self.stream.is_image,
             # Images count on where no batch of clips is.
             number=number + (IMAGE_SEED if self.stream.is_image else 0),
         )
 
     def _masks(
-        self, mask: MaskConfig, step: int, number: int
-    ) -> list[tuple[Masks | PackedMasks, tuple[float, float]]]:
-        return micro_batch_masks(
-            mask,
-            self.stream,
-            truncation=self._config.truncation,
-            micro_batch=self.micro_batch,
-            own=self._own,
-            step=step,
-            number=number,
-        )
+        self, step: int, *, num_frames: int
+    ) -> list[list[tuple[Masks | PackedMasks, tuple[float, float]]]]:
+        """Per mask setting and own micro-batch, for clips of one length."""
+        stream = self.stream
+        if num_frames != stream.clip.num_frames:
+            tubelet = stream.clip.num_frames // stream.grid.t
+            stream = replace(stream, grid=stream.grid._replace(t=num_frames // tubelet))
+        return [
+            micro_batch_masks(
+                mask,
+                stream,
+                truncation=self._config.truncation,
+                micro_batch=self.micro_batch,
+                own=self._own,
+                step=step,
+                number=stream.first_mask_number + number,
+            )
+            for number, mask in enumerate(stream.masks)
+        ]
+
+
+def rows_of(masks: Masks | PackedMasks, rows: Sequence[int]) -> Masks | PackedMasks:
+    """Masks of some samples of a micro-batch."""
+    if isinstance(masks, PackedMasks):  # packed micro-batches have clips of one length
+        assert len(rows) == len(masks.context_lengths)
+        return masks
+    if len(rows) == len(masks.context_ids):
+        return masks
+    chosen = torch.tensor(rows)
+    return Masks(masks.context_ids[chosen], masks.target_ids[chosen])
 
 
 def own_micro_batches(clip: ClipConfig, processes: Processes) -> tuple[int, range]:
@@ -299,6 +326,9 @@ class Batches:
         self.clip_tables = [read_source(source) for source in config.data.sources]
         pictures = () if config.images is None else config.images.data.sources
         self._image_tables = [read_source(source) for source in pictures]
+        self.fingerprints = [
+            table.fingerprint() for table in (*self.clip_tables, *self._image_tables)
+        ]
 
     def next(self, step: int) -> Iterator[MicroBatch]:
         """Micro-batches of this process for update `step`; clips first, then images."""
@@ -363,7 +393,8 @@ def fixed_clips(
         tables: files of each source, where they were read before.
     """
     augment = config.augment.evaluation()
-    quiet = data.model_copy(update={"workers": 0, "prefetch": 1})
+    sources = tuple(source.model_copy(update={"num_frames": None}) for source in data.sources)
+    quiet = data.model_copy(update={"workers": 0, "prefetch": 1, "sources": sources})
     with ClipLoader(
         quiet,
         augment,

@@ -94,7 +94,7 @@ class ClipConfig(StrictConfig):
     """Geometry of the clips, and how many make an update.
 
     Attributes:
-        num_frames: T of a clip. A source may say otherwise for itself only by its own fps.
+        num_frames: T of a clip, for sources that do not say otherwise.
         crop_size: side of the square frames, pixels.
         batch_size: clips of one update, over all processes.
         micro_batch: clips in memory at once on one process; None: all of its share. Gradients
@@ -282,6 +282,8 @@ class PretrainConfig(StrictConfig):
         for clip in (self.clip, self.cooldown_clip):
             if clip is not None:
                 check_clip(clip, network)
+        for source in self.data.sources:
+            check_source_length(source, network, self)
         if network.variant == "vjepa2" and (self.objective.context_weight or self.images):
             raise ConfigError(
                 "objective.context_weight and images belong to V-JEPA 2.1: set "
@@ -310,6 +312,29 @@ class PretrainConfig(StrictConfig):
                 f"Recipe {self.recipe!r} also learns from still images: set images.data.sources "
                 '(such as [{"path": "FOLDER", "kind": "image"}]), or images to null.'
             )
+
+
+def check_source_length(
+    source: SourceConfig, network: NetworkConfig, config: PretrainConfig
+) -> None:
+    """Refuse clips of a source's own length where they cannot be trained with the others.
+
+    Raises:
+        ConfigError: see the message.
+    """
+    length = source.num_frames
+    if length is None or length == config.clip.num_frames:
+        return
+    where = f"source {source.path!r} has num_frames={length}, the run {config.clip.num_frames}"
+    if length % network.tubelet_size:
+        raise ConfigError(f"{where}: it must be a multiple of tubelet_size={network.tubelet_size}")
+    for name, is_set in (
+        ("truncation='none'", config.truncation == "none"),
+        ("a cooldown_clip", config.cooldown_clip is not None),
+        ("sharding='fsdp2'", config.runtime.sharding == "fsdp2"),
+    ):
+        if is_set:
+            raise ConfigError(f"{where}: clips of several lengths do not go with {name}")
 
 
 def with_data(config: PretrainConfig, paths: Sequence[str]) -> PretrainConfig:

@@ -7,6 +7,7 @@ The order of an update is the published one: rates are set, the optimizer steps,
 """
 
 import contextlib
+import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,10 @@ from vjepa2.training.optim import build_optimizer, clip_gradients, set_rates, to
 from vjepa2.training.sharding import choose_sharding, gradient_sync, make_callable, unwrap, wrap
 from vjepa2.training.state import TrainingState
 
+FILES_CHANGED = (
+    "The files of a source are not those that the run began with: it goes on with those that are "
+    "there now, and its clips differ from those of an undisturbed run."
+)
 # After a roll-back the same updates follow; at the same rate they would end as before.
 ROLLBACK_LR_FACTOR = 0.5
 
@@ -92,12 +97,18 @@ class Pretrainer:
         self.monitor = HealthMonitor(config.health)
         self.held_out: HeldOut | None = None
         self.lr_factor = 1.0
+        self._files_differ = False
         self._is_rolling_back = False
 
     # -- what the engine calls -------------------------------------------------------------------
 
     def run_step(self, step: int) -> dict[str, float]:
         """Make update `step`; measure health before it when it is time."""
+        if self._files_differ:
+            self._files_differ = False
+            self.log.event(step, "files_changed", {"advice": FILES_CHANGED})
+            if self.processes.is_first:
+                sys.stderr.write(f"vjepa2: {FILES_CHANGED}\n")
         if step % self.config.health.every == 0:
             self.measure(step)
         started, stalled = time.perf_counter(), self.batches.stall_seconds
@@ -115,7 +126,11 @@ class Pretrainer:
         return TrainingState(
             modules={"student": self.student, "average": self.networks.average},
             optimizer=self.optimizer,
-            values={"monitor": self.monitor.state_dict(), "lr_factor": self.lr_factor},
+            values={
+                "monitor": self.monitor.state_dict(),
+                "lr_factor": self.lr_factor,
+                "files": self.batches.fingerprints,
+            },
         )
 
     def resume(self, step: int, values: dict[str, Any]) -> None:
@@ -126,6 +141,7 @@ class Pretrainer:
             self._is_rolling_back = False
             self.lr_factor *= ROLLBACK_LR_FACTOR
         self.batches.restart()
+        self._files_differ = values.get("files") not in (None, self.batches.fingerprints)
 
     # -- an update -------------------------------------------------------------------------------
 
