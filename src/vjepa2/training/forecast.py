@@ -170,16 +170,25 @@ def forecast(
         checked_integer(name, value, least=1)
     own = max(1, batch_size // processes)
     micro = min(micro_batch or own, own)
-    grid = _grid(network, num_frames, crop_size)
+    is_image = num_frames == 1 and network.model_type == "vjepa2_1"
+    tubelet = 1 if is_image else network.tubelet_size
+    patch = network.in_chans * network.patch_size**2 * tubelet
+    grid = TokenGrid(
+        max(1, num_frames // tubelet), *(side // network.patch_size for side in crop_size)
+    )
     counts = [_mask_counts(mask, grid) for mask in masks]
     encoder, predictor = _stacks(network)
-    parameters = _parameters(
-        network, is_image=num_frames == 1, rank=adapter_rank, targets=adapter_targets
-    )
+    parameters = _parameters(network, rank=adapter_rank, targets=adapter_targets)
     flops = {
         name: batch_size * value
         for name, value in _flops(
-            network, grid, counts, recompute=recompute, rank=adapter_rank, targets=adapter_targets
+            network,
+            grid,
+            counts,
+            patch=patch,
+            recompute=recompute,
+            rank=adapter_rank,
+            targets=adapter_targets,
         ).items()
     }
     tokens = {
@@ -190,7 +199,13 @@ def forecast(
     kind = "cuda" if device.startswith("cuda") else "cpu"
     sizes = _sizes(dtype, kind)
     activations, workspace = _activations(
-        network, grid, counts, sizes, frozen=adapter_rank > 0, recompute=recompute
+        network,
+        grid,
+        counts,
+        sizes,
+        patch=patch,
+        frozen=adapter_rank > 0,
+        recompute=recompute,
     )
     shards = processes if sharding == "fsdp2" else 1
     trained = parameters["encoder"] + parameters["predictor"]
@@ -208,9 +223,10 @@ def forecast(
     # CPU what blocks free before they recompute lies in pieces too small for gradients.
     has_gradients = sharding == "ddp" or own > micro or (recompute and kind == "cpu")
     copies = 0
-    if dtype == "bfloat16":  # kept until the backward pass, but those of the patch embedding
-        patch = _patch_size(network, grid) * encoder.width
-        copies = 2 * (trained - patch) // shards
+    if dtype == "bfloat16":  # kept until the backward pass, but those of patch embeddings
+        steps = network.tubelet_size + (1 if network.model_type == "vjepa2_1" else 0)
+        patches = network.in_chans * network.patch_size**2 * steps * encoder.width
+        copies = 2 * (trained - patches) // shards
     backward = held | {
         "activations": int(micro * activations),
         "targets": micro * grid.num_tokens * _widths(network)[1] * 4,
@@ -269,12 +285,6 @@ def _wait(device: torch.device) -> None:
 # -- counting ------------------------------------------------------------------------------------
 
 
-def _grid(network: VJEPA2Config, num_frames: int, crop_size: tuple[int, int]) -> TokenGrid:
-    is_image = num_frames == 1 and network.model_type == "vjepa2_1"
-    steps = 1 if is_image else max(1, num_frames // network.tubelet_size)
-    return TokenGrid(steps, *(side // network.patch_size for side in crop_size))
-
-
 def _mask_counts(mask: Mask, grid: TokenGrid) -> tuple[int, int]:
     counts = [value if isinstance(value, int) else round(value * grid.num_tokens) for value in mask]
     if min(counts) < 0 or max(counts) > grid.num_tokens:
@@ -306,9 +316,7 @@ def _block_parameters(stack: _Stack) -> int:
     return 4 * stack.width**2 + 2 * stack.width * stack.hidden + 9 * stack.width + stack.hidden
 
 
-def _parameters(
-    network: VJEPA2Config, *, is_image: bool, rank: int, targets: Sequence[str]
-) -> dict[str, int]:
+def _parameters(network: VJEPA2Config, *, rank: int, targets: Sequence[str]) -> dict[str, int]:
     with torch.device("meta"):
         model = VJEPA2Model(network)
     encoder, predictor = (
@@ -337,16 +345,12 @@ def _widths(network: VJEPA2Config) -> tuple[int, int]:
     return levels * network.hidden_size, levels * (network.pred_output_size or network.hidden_size)
 
 
-def _patch_size(network: VJEPA2Config, grid: TokenGrid, *, num_frames: int | None = None) -> int:
-    is_image = network.model_type == "vjepa2_1" and grid.t == 1 and num_frames == 1
-    return network.in_chans * network.patch_size**2 * (1 if is_image else network.tubelet_size)
-
-
 def _flops(
     network: VJEPA2Config,
     grid: TokenGrid,
     counts: Sequence[tuple[int, int]],
     *,
+    patch: int,
     recompute: bool,
     rank: int,
     targets: Sequence[str],
@@ -354,7 +358,7 @@ def _flops(
     """Of one clip, by part."""
     encoder, predictor = _stacks(network)
     read, told = _widths(network)
-    width, narrow, patch = encoder.width, predictor.width, _patch_size(network, grid)
+    width, narrow = encoder.width, predictor.width
     attention_backward = ATTENTION_BACKWARD[network._attn_implementation or "sdpa"]
     has_levels, tells_context = read > width, network.model_type == "vjepa2_1"
     total = dict.fromkeys(("teacher", "student", "predictor", "backward", "recompute"), 0.0)
@@ -392,6 +396,7 @@ def _activations(
     counts: Sequence[tuple[int, int]],
     sizes: _Sizes,
     *,
+    patch: int,
     frozen: bool,
     recompute: bool,
 ) -> tuple[float, float]:
@@ -418,7 +423,7 @@ def _activations(
             kept += num_tokens * (stack.width * sizes.norm_input + 8)  # of the final norm
             kept += 2 * num_tokens * (stack.width // stack.heads) * sizes.compute  # rotary tables
         if not frozen:
-            kept += visible * _patch_size(network, grid) * sizes.compute
+            kept += visible * patch * sizes.compute
         between = read + (2 * encoder.width if read > encoder.width else 0)
         kept += visible * between * sizes.compute  # what the predictor reads
         ends = hidden + (visible if network.model_type == "vjepa2_1" else 0)
