@@ -131,7 +131,7 @@ def _verdict_section(record: RunRecord) -> str:
         parts.append(
             paragraph(
                 f"Best measurement so far: step {record.best_step}, by skill times the share of "
-                "the untrained rank that is left (no labels are needed for it)."
+                "the rank before training that is left (no labels are needed for it)."
             )
         )
     return section("Is it healthy?", *parts)

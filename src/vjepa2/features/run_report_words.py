@@ -76,12 +76,12 @@ def about_loss(loss: Points, rank: Points, skill: Points) -> str:
 
 
 def about_rank(teacher: Points, student: Points) -> str:
-    """How many directions the features use, against the untrained network."""
+    """How many directions the features use, against those before training."""
     if not teacher and not student:
         return ""
     words = (
         "Effective rank: in how many directions tokens differ (1: all alike). The first value is "
-        "that of the untrained network."
+        "that of the network before training."
     )
     for name, points in (("teacher", teacher), ("student", student)):
         if len(points) > 1 and points[0][1] > 0:
@@ -125,7 +125,7 @@ def about_variance(between: Points, cosine: Points) -> str:
     if cosine:
         words += (
             f" The mean cosine between clips is {cosine[-1][1]:.2f}"
-            f" (untrained {cosine[0][1]:.2f}); at 1 all clips look alike to the network."
+            f" (before training {cosine[0][1]:.2f}); at 1 all clips look alike to the network."
         )
     return words.strip()
 

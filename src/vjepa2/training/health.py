@@ -206,6 +206,6 @@ def healthy(numbers: Mapping[str, float], untrained: Mapping[str, float]) -> Fin
     parts = []
     for name, words in (("teacher_token_rank", "rank of the targets"), ("skill", "skill")):
         if name in numbers and name in untrained:
-            parts.append(f"{words} {numbers[name]:.3g} (untrained {untrained[name]:.3g})")
+            parts.append(f"{words} {numbers[name]:.3g} (before training {untrained[name]:.3g})")
     reason = "; ".join(parts)
     return Finding("healthy", "healthy", f"{reason[:1].upper()}{reason[1:]}." if reason else "")

@@ -214,7 +214,7 @@ def unusual(numbers: Numbers) -> Iterator[Finding]:
         yield Finding(
             "partial_collapse",
             "watch",
-            f"The student's rank fell to {rank:.0%} of the untrained network's "
+            f"The student's rank fell to {rank:.0%} of what it was before training "
             f"({numbers.get('student_token_rank'):.3g}). Small runs often do that early; it is "
             "bad if the rank of the targets follows.",
             "If it goes on: EMA closer to 1, lower learning rate, longer warm-up.",
