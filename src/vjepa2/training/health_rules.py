@@ -94,8 +94,8 @@ def _not_finite(name: str, value: float) -> Finding:
         "not_finite",
         "diverged",
         f"{name} is {value}.",
-        "Lower the learning rate, warm up longer, or clip gradients; look for pixels that are "
-        "not finite.",
+        "Lower schedule.lr, warm up longer (schedule.warmup_share), or set optim.clip_norm=1.0; "
+        "look for pixels that are not finite.",
         certain=True,
     )
 
@@ -154,7 +154,7 @@ def no_teacher(numbers: Numbers) -> Iterator[Finding]:
             "no_teacher",
             "Teacher and student are the same network: the teacher does not lag behind, so the "
             "network chases its own last output.",
-            "Set the EMA momentum between 0.99 and 0.9999.",
+            "Set schedule.momentum between 0.99 and 0.9999.",
             certain=True,
         )
 
@@ -169,7 +169,7 @@ def collapsed(numbers: Numbers) -> Iterator[Finding]:
                 f"The rank of the {name}'s tokens is {numbers.get(f'{name}_token_rank'):.3g}; it "
                 f"was {numbers.before(f'{name}_token_rank'):.3g} before training: all tokens "
                 "look nearly alike.",
-                "Move EMA closer to 1, lower the learning rate, warm up longer.",
+                "Move EMA closer to 1 (schedule.momentum), lower schedule.lr, warm up longer.",
             )
     rank = numbers.left("student_token_rank")
     if LOST_RANK <= rank < PARTLY_LOST_RANK and numbers.get("skill") < NO_SKILL:
@@ -178,7 +178,7 @@ def collapsed(numbers: Numbers) -> Iterator[Finding]:
             "collapsed",
             f"The student has lost {1 - rank:.0%} of its rank and predicts no better than a "
             "constant: it forgets without learning.",
-            "Lower the learning rate, warm up longer, move EMA closer to 1.",
+            "Lower schedule.lr, warm up longer, move EMA closer to 1 (schedule.momentum).",
         )
     shrunk = numbers.left("copy_mean_loss")
     if shrunk < SHRUNK_TARGETS and numbers.get("skill") < NO_SKILL:
@@ -189,8 +189,8 @@ def collapsed(numbers: Numbers) -> Iterator[Finding]:
             f"{numbers.get('copy_mean_loss'):.3g} (before training "
             f"{numbers.before('copy_mean_loss'):.3g}), the predictor "
             f"{numbers.get('held_out_loss'):.3g}. The targets become alike.",
-            "Make sure no gradient flows into the targets; move EMA closer to 1, lower the "
-            "learning rate.",
+            "Make sure no gradient flows into the targets; move EMA closer to 1 "
+            "(schedule.momentum), lower schedule.lr.",
         )
 
 
@@ -204,7 +204,7 @@ def diverged(numbers: Numbers) -> Iterator[Finding]:
             f"The student runs away from the teacher: their weights differ by {ahead:.0%} of "
             f"their size, {1 - rank:.0%} of its rank is gone, and it predicts no better than a "
             "constant.",
-            "Lower the learning rate (by a factor of 10 at first), warm up longer.",
+            "Lower schedule.lr (by a factor of 10 at first), warm up longer.",
         )
 
 
