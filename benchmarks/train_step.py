@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import parser, save
-from benchmarks.encode import matrix_peak
 from benchmarks.plain_step import PlainSettings, PlainStep, cut
 from vjepa2.data.augment import to_pixels
 from vjepa2.data.crop import Box, random_box
@@ -42,7 +41,7 @@ from vjepa2.tasks.pretrain_networks import make_networks
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes
-from vjepa2.training.forecast import Forecast, forecast
+from vjepa2.training.forecast import Forecast, forecast, measured_peak
 from vjepa2.training.health import HealthConfig
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.schedules import ScheduleConfig
@@ -356,7 +355,8 @@ def forecast_of(case: Case, trainer: Pretrainer, **options: Any) -> Forecast:
 def share_of_peak(case: Case, trainer: Pretrainer, seconds: float) -> dict[str, float]:
     """How much of the measured matrix peak an update reaches."""
     flops = forecast_of(case, trainer).flops["total"]
-    peak = matrix_peak(torch.device(case.device), getattr(torch, case.dtype)) * 1e9
+    dtype: Any = case.dtype
+    peak = measured_peak(case.device, dtype, seconds=0.5)
     return {
         "gflop_per_update": round(flops / 1e9, 2),
         "matrix_peak_gflops": round(peak / 1e9, 1),

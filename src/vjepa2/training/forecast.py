@@ -1,15 +1,14 @@
 """What an update will cost, before it runs: parameters, operations, memory, time.
 
 Operations are those of matrix products and attention, as `torch.utils.flop_counter` counts them.
-Memory follows what autograd keeps in `nn.block.Block` (D width, h hidden width, G heads):
-
-    per token and block     inputs of both norms 2 D, their outputs 2 D, queries, keys and values
-                            3 D, attended values D, the wide activation before and after 2 h
-    also                    4 + G numbers: mean and deviation of both norms, one sum per head
-
+Memory follows what autograd keeps of a block (`training.forecast_counts`).
 All masks of a micro-batch are in memory at once: the backward pass starts when all are done.
 Time is operations over a measured rate of matrix products, times the share of it that whole
 updates reach; after the first updates their own time is the better forecast.
+
+    expected = forecast(network, num_frames=16, crop_size=(256, 256), batch_size=24, masks=...)
+    seconds = expected.seconds(measured_peak("cuda", "bfloat16"), utilisation=UTILISATION["cuda"])
+    print(expected.text(seconds=seconds, num_steps=100_000))
 """
 
 import math
@@ -20,18 +19,25 @@ from typing import Literal
 
 import torch
 
-from vjepa2.errors import ConfigError, check_choice, checked_integer
+from vjepa2.errors import check_choice, checked_integer
 from vjepa2.models.configuration import VJEPA2Config
-from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.shapes import TokenGrid
-
-Dtype = Literal["float32", "bfloat16"]
-Mask = tuple[int | float, int | float]
+from vjepa2.training.forecast_counts import (
+    Dtype,
+    Mask,
+    activation_bytes,
+    block_parameters,
+    count_flops,
+    count_parameters,
+    input_bytes,
+    mask_counts,
+    sizes_of,
+    stacks_of,
+    widths_of,
+)
 
 # Share of the matrix peak that whole updates reach (benchmarks/train_step.py).
 UTILISATION = {"cpu": 0.6, "cuda": 0.4}
-# A fused kernel computes the scores again in its backward pass: five products instead of four.
-ATTENTION_BACKWARD = {"sdpa": 2.5, "eager": 2.0}
 # Memory that allocators hold beyond what is asked of them, and libraries for themselves: on a CPU
 # measured by benchmarks/train_memory.py, on a GPU the usual size of its context and kernels.
 HELD_SHARE = {"cpu": 1.1, "cuda": 1.04}
@@ -91,40 +97,6 @@ class Forecast:
         return "\n".join(f"{name:<11} {text}" for name, text in parts.items())
 
 
-@dataclass(frozen=True)
-class _Stack:
-    """Blocks of one width."""
-
-    width: int
-    hidden: int
-    heads: int
-    depth: int
-
-    def flops(self, num_tokens: int) -> tuple[float, float]:
-        """Of linear layers and of attention, forward, for one sample."""
-        linear = 2 * num_tokens * (4 * self.width**2 + 2 * self.width * self.hidden)
-        return float(self.depth * linear), float(self.depth * 4 * num_tokens**2 * self.width)
-
-    def last_product(self, num_tokens: int) -> float:
-        """Part of `flops` that the last matrices of the blocks take."""
-        return 2.0 * self.depth * num_tokens * self.width * self.hidden
-
-    def kept_bytes(self, sizes: "_Sizes", *, frozen: bool) -> int:
-        """What one block keeps of one token."""
-        inputs = 2 * sizes.norm_input + (1 if frozen else 2) * sizes.compute
-        attention = 4 * sizes.compute
-        wide = (1 if frozen else 2) * sizes.compute * self.hidden
-        return (inputs + attention) * self.width + wide + 4 * (4 + self.heads)
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """Bytes of a number: in products, and as a norm keeps its input."""
-
-    compute: int
-    norm_input: int
-
-
 def forecast(
     network: VJEPA2Config,
     *,
@@ -176,12 +148,12 @@ def forecast(
     grid = TokenGrid(
         max(1, num_frames // tubelet), *(side // network.patch_size for side in crop_size)
     )
-    counts = [_mask_counts(mask, grid) for mask in masks]
-    encoder, predictor = _stacks(network)
-    parameters = _parameters(network, rank=adapter_rank, targets=adapter_targets)
+    counts = [mask_counts(mask, grid) for mask in masks]
+    encoder, predictor = stacks_of(network)
+    parameters = count_parameters(network, rank=adapter_rank, targets=adapter_targets)
     flops = {
         name: batch_size * value
-        for name, value in _flops(
+        for name, value in count_flops(
             network,
             grid,
             counts,
@@ -197,8 +169,8 @@ def forecast(
         "predictor": batch_size * sum(visible + hidden for visible, hidden in counts),
     }
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    sizes = _sizes(dtype, kind)
-    activations, workspace = _activations(
+    sizes = sizes_of(dtype, kind)
+    activations, workspace = activation_bytes(
         network,
         grid,
         counts,
@@ -214,10 +186,10 @@ def forecast(
         "teacher": 4 * parameters["teacher"] * teacher // shards,
         "optimizer state": 8 * parameters["trainable"] // shards,
         "libraries": LIBRARY_BYTES[kind],
-        "input": _input_bytes(network, num_frames, crop_size, own=own, micro=micro),
+        "input": input_bytes(network, num_frames, crop_size, own=own, micro=micro),
     }
     if shards > 1:  # two blocks at a time are whole: one computes, the next is on its way
-        held["gathered weights"] = 2 * 4 * max(_block_parameters(s) for s in (encoder, predictor))
+        held["gathered weights"] = 2 * 4 * max(block_parameters(s) for s in (encoder, predictor))
     gradients = 4 * parameters["trainable"] // shards
     # Buckets of DDP stay; else gradients exist from the first backward pass of an update on. On a
     # CPU what blocks free before they recompute lies in pieces too small for gradients.
@@ -229,7 +201,7 @@ def forecast(
         copies = 2 * (trained - patches) // shards
     backward = held | {
         "activations": int(micro * activations),
-        "targets": micro * grid.num_tokens * _widths(network)[1] * 4,
+        "targets": micro * grid.num_tokens * widths_of(network)[1] * 4,
         "workspace": int(micro * workspace),
         "gradients": gradients if has_gradients else 0,
         "bfloat16 copies of weights": copies,
@@ -263,7 +235,7 @@ def measured_peak(
         seconds: how long to try, about.
     """
     device = torch.device(device)
-    size = 4096 if device.type == "cuda" else 768
+    size = 8192 if device.type == "cuda" else 768
     kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
     best, end = math.inf, time.perf_counter() + seconds
@@ -280,166 +252,6 @@ def measured_peak(
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-# -- counting ------------------------------------------------------------------------------------
-
-
-def _mask_counts(mask: Mask, grid: TokenGrid) -> tuple[int, int]:
-    counts = [value if isinstance(value, int) else round(value * grid.num_tokens) for value in mask]
-    if min(counts) < 0 or max(counts) > grid.num_tokens:
-        raise ConfigError(
-            f"A mask of {mask} (visible, hidden) does not fit a clip of {grid.num_tokens} tokens."
-        )
-    return counts[0], counts[1]
-
-
-def _stacks(network: VJEPA2Config) -> tuple[_Stack, _Stack]:
-    width, narrow = network.hidden_size, network.pred_hidden_size
-    return (
-        _Stack(
-            width,
-            int(width * network.mlp_ratio),
-            network.num_attention_heads,
-            network.num_hidden_layers,
-        ),
-        _Stack(
-            narrow,
-            int(narrow * network.pred_mlp_ratio),
-            network.pred_num_attention_heads,
-            network.pred_num_hidden_layers,
-        ),
-    )
-
-
-def _block_parameters(stack: _Stack) -> int:
-    return 4 * stack.width**2 + 2 * stack.width * stack.hidden + 9 * stack.width + stack.hidden
-
-
-def _parameters(network: VJEPA2Config, *, rank: int, targets: Sequence[str]) -> dict[str, int]:
-    with torch.device("meta"):
-        model = VJEPA2Model(network)
-    encoder, predictor = (
-        sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.predictor)
-    )
-    stack, _ = _stacks(network)
-    adapters = stack.depth * sum(_adapter(stack, rank, name) for name in targets) if rank else 0
-    return {
-        "encoder": encoder + adapters,
-        "predictor": predictor,
-        "trainable": predictor + (adapters if rank else encoder),
-        "teacher": encoder + adapters,
-    }
-
-
-def _adapter(stack: _Stack, rank: int, target: str) -> int:
-    """Numbers of one adapter: two thin matrices."""
-    check_choice("adapter_targets", target, ("query", "key", "value", "proj", "fc1", "fc2"))
-    other = stack.hidden if target in ("fc1", "fc2") else stack.width
-    return rank * (stack.width + other)
-
-
-def _widths(network: VJEPA2Config) -> tuple[int, int]:
-    """Widths of what the predictor reads and of what it tells."""
-    levels = max(1, len(network.predictor_levels))
-    return levels * network.hidden_size, levels * (network.pred_output_size or network.hidden_size)
-
-
-def _flops(
-    network: VJEPA2Config,
-    grid: TokenGrid,
-    counts: Sequence[tuple[int, int]],
-    *,
-    patch: int,
-    recompute: bool,
-    rank: int,
-    targets: Sequence[str],
-) -> dict[str, float]:
-    """Of one clip, by part."""
-    encoder, predictor = _stacks(network)
-    read, told = _widths(network)
-    width, narrow = encoder.width, predictor.width
-    attention_backward = ATTENTION_BACKWARD[network._attn_implementation or "sdpa"]
-    has_levels, tells_context = read > width, network.model_type == "vjepa2_1"
-    total = dict.fromkeys(("teacher", "student", "predictor", "backward", "recompute"), 0.0)
-    total["teacher"] = 2.0 * grid.num_tokens * patch * width + sum(encoder.flops(grid.num_tokens))
-    per_token = 2 * encoder.depth * sum(_adapter(encoder, rank, name) for name in targets)
-    for visible, hidden in counts:
-        embedding = 2.0 * visible * patch * width
-        linear, attention = encoder.flops(visible)
-        added = float(visible * per_token) if rank else 0.0
-        total["student"] += embedding + linear + attention + added
-        total["backward"] += attention_backward * attention
-        total["backward"] += linear + 2 * added if rank else embedding + 2 * linear
-        between = 2.0 * visible * (read * width + width * narrow if has_levels else read * narrow)
-        ends = 2.0 * narrow * told * (hidden + (visible if tells_context else 0))
-        inner, mixing = predictor.flops(visible + hidden)
-        total["predictor"] += between + inner + mixing + ends
-        total["backward"] += 2 * (between + inner + ends) + attention_backward * mixing
-        if recompute:  # up to what a block keeps: not its last product
-            total["recompute"] += linear + attention + added + inner + mixing
-            total["recompute"] -= encoder.last_product(visible)
-            total["recompute"] -= predictor.last_product(visible + hidden)
-    total["total"] = sum(total.values())
-    return total
-
-
-def _sizes(dtype: Dtype, kind: str) -> _Sizes:
-    if dtype == "float32":
-        return _Sizes(4, 4)
-    return _Sizes(2, 4 if kind == "cuda" else 2)  # autocast on a GPU norms in float32
-
-
-def _activations(
-    network: VJEPA2Config,
-    grid: TokenGrid,
-    counts: Sequence[tuple[int, int]],
-    sizes: _Sizes,
-    *,
-    patch: int,
-    frozen: bool,
-    recompute: bool,
-) -> tuple[float, float]:
-    """Bytes of one clip: kept for the backward pass, and needed for a moment within it."""
-    encoder, predictor = _stacks(network)
-    read, told = _widths(network)
-    is_eager = network._attn_implementation == "eager"
-    kept, needed = 0.0, 0.0
-    for visible, hidden in counts:
-        for stack, num_tokens, is_frozen in (
-            (encoder, visible, frozen),
-            (predictor, visible + hidden, False),
-        ):
-            block = stack.kept_bytes(sizes, frozen=is_frozen) * num_tokens
-            if is_eager:
-                block += 4 * stack.heads * num_tokens**2
-            inside = num_tokens * sizes.compute * (2 * stack.hidden + 3 * stack.width)
-            if recompute:
-                kept += stack.depth * num_tokens * stack.width * sizes.compute
-                inside += block
-            else:
-                kept += stack.depth * block
-            needed = max(needed, inside)
-            kept += num_tokens * (stack.width * sizes.norm_input + 8)  # of the final norm
-            kept += 2 * num_tokens * (stack.width // stack.heads) * sizes.compute  # rotary tables
-        if not frozen:
-            kept += visible * patch * sizes.compute
-        between = read + (2 * encoder.width if read > encoder.width else 0)
-        kept += visible * between * sizes.compute  # what the predictor reads
-        ends = hidden + (visible if network.model_type == "vjepa2_1" else 0)
-        kept += ends * (predictor.width * sizes.compute + 4 * told)  # ahead of its end; errors
-    return kept, needed
-
-
-def _input_bytes(
-    network: VJEPA2Config, num_frames: int, crop_size: tuple[int, int], *, own: int, micro: int
-) -> int:
-    """Pixels of a micro-batch in float32 and cut into patches, and the whole batch in uint8.
-
-    What is cut out of a frame is taken to have four times the pixels that it is resized to.
-    """
-    frame = network.in_chans * math.prod(crop_size)
-    return num_frames * frame * (2 * 4 * micro + 4 * own)
 
 
 # -- words ---------------------------------------------------------------------------------------
