@@ -145,7 +145,9 @@ def _spatial_scale(num_positions: int, reference_side: int) -> float:
 
 def apply_rotary(x: Float[Tensor, "B N G Dh"], tables: RotaryTables) -> Float[Tensor, "B N G Dh"]:
     """Rotate queries or keys. The tables must have the element type of `x`."""
-    if tables.pairs is not None and _is_array_of_pairs(x):
+    # Compiled blocks may get tables that were made outside; compilers write no complex numbers.
+    is_compiling = torch.compiler.is_compiling()
+    if tables.pairs is not None and not is_compiling and _is_array_of_pairs(x):
         return _rotate_pairs(x, tables.pairs)
     num_rotated = tables.sin.shape[-1]
     swapped = x[..., :num_rotated].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
