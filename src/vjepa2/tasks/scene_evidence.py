@@ -11,6 +11,7 @@ All but the last freeze what makes the tokens and train the same probe on the sa
 task, so a table can be made of results that were gathered at different times.
 """
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -71,12 +72,12 @@ class EvidenceConfig(StrictConfig):
     """
 
     tasks: tuple[str, ...] = tuple(SCENE_TASKS)
-    train_clips: int = Field(600, ge=10)
+    train_clips: int = Field(2000, ge=10)
     test_clips: int = Field(800, ge=10)
     seeds: tuple[int, ...] = (0, 1, 2)
     fps: float = Field(6.0, gt=0)
     probe: ProbeConfig = ProbeConfig()
-    label_epochs: int = Field(25, ge=1)
+    label_epochs: int = Field(8, ge=1)
     label_lr: float = Field(1e-3, gt=0)
 
 
@@ -110,22 +111,25 @@ class _Bench:
             num_answers=self.num_answers,
         )
 
-    def frozen(self, tokenise: Tokenise, *, seed: int, shuffle: bool = False) -> list[Tensor]:
-        """Train a probe; right answers on the test clips, and with shuffled frames if asked."""
+    def frozen(
+        self, tokenise: Tokenise, *, seeds: Sequence[int], shuffle: bool = False
+    ) -> list[UInt8[Tensor, "seeds n"]]:
+        """Train a probe per seed; right answers on the test clips, and with shuffled frames."""
         tokens = tokenise(self.train.frames)
         standardised = Standardised.of(tokens)
-        probe = train_probe(
-            self.probe_network,
-            standardised(tokens, self.places),
-            self.train.labels,
-            config=self.config.probe,
-            seed=seed,
-        )
-        shown = [self.test.frames] + ([shuffled(self.test.frames, seed=seed)] if shuffle else [])
-        return [
-            answered_rightly(probe, standardised(tokenise(frames), self.places), self.test.labels)
-            for frames in shown
-        ]
+        tokens = standardised(tokens, self.places)
+        shown = standardised(tokenise(self.test.frames), self.places)
+        rows: list[list[Tensor]] = [[], []] if shuffle else [[]]
+        for seed in seeds:
+            probe = train_probe(
+                self.probe_network, tokens, self.train.labels, config=self.config.probe, seed=seed
+            )
+            rows[0].append(answered_rightly(probe, shown, self.test.labels))
+            if shuffle:
+                mixed = tokenise(shuffled(self.test.frames, seed=seed))
+                mixed = standardised(mixed, self.places)
+                rows[1].append(answered_rightly(probe, mixed, self.test.labels))
+        return [torch.stack(row) for row in rows]
 
     def with_labels(self, *, seed: int) -> Tensor:
         """Train encoder and probe together; right answers on the test clips."""
@@ -214,36 +218,28 @@ def gather_evidence(
 def _results(
     bench: _Bench, contender: str, encoder: VJEPA2Encoder
 ) -> dict[str, UInt8[Tensor, "seeds n"]]:
-    seeds = bench.config.seeds
+    seeds, network = bench.config.seeds, encoder.config
     if contender == "pretrained":
-        pairs = [
-            bench.frozen(lambda frames: encoder_tokens(encoder, frames), seed=seed, shuffle=True)
-            for seed in seeds
-        ]
+        right, mixed = bench.frozen(
+            lambda frames: encoder_tokens(encoder, frames), seeds=seeds, shuffle=True
+        )
         # The contender itself last: its file says that both are there.
-        return {
-            SHUFFLED: torch.stack([pair[1] for pair in pairs]),
-            contender: torch.stack([pair[0] for pair in pairs]),
-        }
+        return {SHUFFLED: mixed, contender: right}
     if contender == "labels":
         return {contender: torch.stack([bench.with_labels(seed=seed) for seed in seeds])}
+    if contender == "pixels":
+        pixels = PixelTokens(
+            bench.train.frames,
+            patch_size=network.patch_size,
+            tubelet_size=network.tubelet_size,
+            width=network.hidden_size,
+        )
+        return {contender: bench.frozen(pixels, seeds=seeds)[0]}
     rows = []
     for seed in seeds:
-        tokenise: Tokenise
-        if contender == "untrained":
-            fresh = fresh_encoder(encoder.config, seed=seed)
-
-            def tokenise(frames: Tensor, fresh: VJEPA2Encoder = fresh) -> Tensor:
-                return encoder_tokens(fresh, frames)
-        else:
-            tokenise = PixelTokens(
-                bench.train.frames,
-                patch_size=encoder.config.patch_size,
-                tubelet_size=encoder.config.tubelet_size,
-                width=encoder.config.hidden_size,
-            )
-        rows += bench.frozen(tokenise, seed=seed)
-    return {contender: torch.stack(rows)}
+        fresh = fresh_encoder(network, seed=seed)
+        rows += bench.frozen(functools.partial(encoder_tokens, fresh), seeds=[seed])
+    return {contender: torch.cat(rows)}
 
 
 def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
