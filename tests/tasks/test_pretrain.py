@@ -1,6 +1,7 @@
 """A whole run on array clips: its golden curve, stops and resumes, what it leaves behind."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from vjepa2.errors import (
     DataError,
     DivergedError,
     LabelError,
+    OutputError,
     VJEPAError,
 )
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.pretrain import PretrainResult, pretrain
 from vjepa2.tasks.pretrain_folder import load_run_config
+from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.health import HealthMonitor, Verdict
 
 # Losses of 20 updates, seed 3. Another processor rounds otherwise, which grows over the updates.
@@ -227,7 +230,7 @@ def test_sources_of_several_lengths_train_together(clips: Path, tmp_path: Path) 
     assert losses(tmp_path / "whole")[-1] < losses(tmp_path / "whole")[0]
     with pytest.raises(ConfigError, match="several lengths do not go with truncation"):
         tiny_run(clips, data={"sources": own}, truncation="none")
-    with pytest.raises(ConfigError, match="multiple of tubelet_size"):
+    with pytest.raises(ConfigError, match="multiple of the tubelet_size"):
         tiny_run(clips, data={"sources": [own[0], {**own[1], "num_frames": 5}]})
 
 
@@ -325,6 +328,80 @@ def test_an_alarm_rolls_back_to_the_last_healthy_checkpoint_at_half_the_rate(
     assert events.count("rollback") == 1
 
 
+def test_a_rolled_back_run_keeps_its_rate_after_a_kill_and_lowers_it_again(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"health": {"action": "rollback", "every": 2}, "runtime": {"checkpoint_every": 2}}
+    alarm_at(6, monkeypatch)
+    run_quietly(tiny_run(clips, **options), tmp_path / "run", stop_at=8)
+    # As after a kill between the roll-back and the next checkpoint.
+    for step in (6, 8):
+        shutil.rmtree(tmp_path / f"run/checkpoints/step-000000{step}")
+    alarm_at(6, monkeypatch)
+    run_quietly(tiny_run(clips, **options), tmp_path / "run", stop_at=8)
+    monkeypatch.undo()
+    rates = [line["lr"] for line in lines_of(tmp_path / "run", "step")]
+    wanted = [tiny_run(clips).schedule.rates(step).lr for step in range(8)]
+    assert rates[:4] == pytest.approx(wanted[:4])
+    assert rates[4:] == pytest.approx([rate / 4 for rate in wanted[4:]])
+
+
+@pytest.mark.parametrize(("channels", "pixel_max"), [(1, 255.0), (12, 10_000.0)])
+def test_frames_of_any_number_of_channels(tmp_path: Path, channels: int, pixel_max: float) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        frames = generator.integers(0, int(pixel_max), size=(8, channels, 40, 40))
+        np.save(folder / f"{number}.npy", frames.astype(np.uint16))
+    config = tiny_run(
+        folder,
+        network={"in_chans": channels},
+        augment={"mean": [0.5] * channels, "std": [0.3] * channels, "pixel_max": pixel_max},
+        schedule={"num_steps": 2},
+    )
+    result = run_quietly(config, tmp_path / "run")
+    model = VJEPA2Model.from_pretrained(result.model)
+    assert model.config.in_chans == channels
+    # Processors are for colour; the text does not promise one.
+    assert not (result.model / "video_preprocessor_config.json").exists()
+    assert "vjepa2 embed" not in str(result)
+
+
+def test_the_processor_knows_the_greatest_pixel(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(clips, augment={"pixel_max": 200.0}, schedule={"num_steps": 1})
+    result = run_quietly(config, tmp_path / "run")
+    saved = json.loads((result.model / "video_preprocessor_config.json").read_text())
+    assert saved["rescale_factor"] == pytest.approx(1 / 200)
+
+
+def test_a_cool_down_without_updates_does_not_name_the_model(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(
+        clips,
+        cooldown_clip={"num_frames": 8, "crop_size": 40, "batch_size": 4},
+        schedule={"num_steps": 2, "cooldown_share": 0.0},
+    )
+    result = run_quietly(config, tmp_path / "run")
+    assert VJEPA2Model.from_pretrained(result.model).config.crop_size == 32
+
+
+def test_a_run_goes_on_elsewhere_and_remembers_what_was_changed(
+    clips: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_quietly(tiny_run(clips), tmp_path / "run", stop_at=2)
+    moved = shutil.copytree(clips, tmp_path / "moved")
+    run_quietly(tiny_run(moved, runtime={"checkpoint_every": 3}), tmp_path / "run", stop_at=4)
+    assert "began with" not in capfd.readouterr().err
+    stored = load_run_config(tmp_path / "run")
+    assert stored.data.sources[0].path == str(moved)
+    assert stored.runtime.checkpoint_every == 3
+    (tmp_path / "run/config.json").unlink()  # the checkpoints hold it too
+    assert load_run_config(tmp_path / "run") == stored
+    run_quietly(stored, tmp_path / "run")
+    run_quietly(tiny_run(clips), tmp_path / "plain")
+    assert losses(tmp_path / "run") == losses(tmp_path / "plain")
+
+
 # -- what goes wrong -----------------------------------------------------------------------------
 
 
@@ -333,8 +410,8 @@ def test_an_alarm_rolls_back_to_the_last_healthy_checkpoint_at_half_the_rate(
     [
         ({"network": {"variant": "vjepa2"}, "objective": {"context_weight": 0.5}}, "V-JEPA 2.1"),
         ({"clip": {"batch_size": 4, "micro_batch": 3}}, "must divide batch_size=4"),
-        ({"clip": {"num_frames": 3}}, "multiple of network.tubelet_size=2"),
-        ({"clip": {"crop_size": 30}}, "multiple of network.patch_size=8"),
+        ({"clip": {"num_frames": 3}}, "multiple of the tubelet_size, 2"),
+        ({"clip": {"crop_size": 30}}, "multiple of the patch_size, 8"),
         ({"start_from": "somewhere"}, "network to null"),
         ({"network": {"in_chans": 12}}, "one per channel"),
         ({"adapters": {}}, "fresh ones would stay random"),
@@ -378,6 +455,65 @@ def test_a_folder_of_another_run_lists_the_differences(clips: Path, tmp_path: Pa
     assert load_run_config(tmp_path).seed == 3  # of the first run, still
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"objective": {"context_weight": 0.5}}, "belong to V-JEPA 2.1"),
+        ({"clip": {"num_frames": 5}}, "multiple of the tubelet_size, 2"),
+        ({"clip": {"crop_size": 36}}, "multiple of the patch_size, 8"),
+        ({"augment": {"mean": [0.5], "std": [0.5]}}, "reads 3 channels"),
+    ],
+)
+@pytest.mark.parametrize("start", ["", "model"])
+def test_contradictions_with_a_loaded_network(
+    clips: Path, tmp_path: Path, changes: dict[str, Any], text: str, start: str
+) -> None:
+    run_quietly(tiny_run(clips, schedule={"num_steps": 1}), tmp_path / "first")
+    config = tiny_run(clips, network=None, start_from=str(tmp_path / "first" / start), **changes)
+    with pytest.raises(ConfigError, match=text):
+        run_quietly(config, tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("action", ["warn", "stop", "rollback"])
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """The loss is finite; one gradient of update 6 is not, once."""
+    really = Pretrainer._backward
+    spoiled: list[int] = []
+
+    def backward(trainer: Pretrainer, micro: Any, step: int) -> Any:
+        numbers = really(trainer, micro, step)
+        if step == 6 and not spoiled:
+            spoiled.append(step)
+            next(trainer.student.parameters()).grad.view(-1)[0] = float("nan")
+        return numbers
+
+    monkeypatch.setattr(Pretrainer, "_backward", backward)
+    config = tiny_run(clips, health={"action": action, "every": 2}, runtime={"checkpoint_every": 2})
+    if action == "rollback":
+        assert run_quietly(config, tmp_path / "run").reason == "finished"
+        assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "run").values())
+        return
+    with pytest.raises(DivergedError, match=r"Update 6 was not made.*from before: 6 updates"):
+        run_quietly(config, tmp_path / "run")
+    for path in (tmp_path / "run/checkpoints").glob("*/*.safetensors"):
+        stored = {name: value for name, value in load_file(path).items() if "random" not in name}
+        assert all(bool(value.isfinite().all()) for value in stored.values())
+    monkeypatch.undo()
+    run_quietly(config, tmp_path / "run")
+    run_quietly(tiny_run(clips, health={"every": 2}), tmp_path / "plain")
+    assert losses(tmp_path / "run") == losses(tmp_path / "plain")
+
+
+def test_a_file_is_no_folder_for_a_run(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="is a file"):
+        run_quietly(tiny_run(clips), tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_missing_and_empty_sources(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nowhere"):
@@ -401,6 +537,13 @@ def test_bad_files_are_counted_and_named(clips: Path, tmp_path: Path) -> None:
     ]
     [row] = rows
     assert row["path"].endswith("broken.npy") and row["count"] >= 1 and row["reason"]
+    assert "1 files could not be read" in str(result) and result.as_dict()["bad_files"] == 1
+    # Stopped in between, the counts of both parts add up.
+    config = tiny_run(clips, data={"sources": [source], "max_bad_share": 0.9})
+    run_quietly(config, tmp_path / "parts", stop_at=5)
+    run_quietly(config, tmp_path / "parts")
+    [again] = (tmp_path / "parts/bad_files.jsonl").read_text().splitlines()
+    assert json.loads(again)["count"] >= row["count"]
 
 
 def test_too_many_bad_files_stop_the_run(clips: Path, tmp_path: Path) -> None:
@@ -413,6 +556,8 @@ def test_too_many_bad_files_stop_the_run(clips: Path, tmp_path: Path) -> None:
             tiny_run(clips, data={"sources": [source], "judge_after": 8, "max_bad_share": 0.1}),
             tmp_path / "run",
         )
+    assert (tmp_path / "run/bad_files.jsonl").exists()
+    assert list((tmp_path / "run/checkpoints").glob("step-*"))  # what was learned so far
 
 
 def test_a_diverged_run_stops_with_a_reason(clips: Path, tmp_path: Path) -> None:

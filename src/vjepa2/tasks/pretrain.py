@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vjepa2.errors import BadFilesError, CheckpointNotFoundError, check_path
+from vjepa2.errors import BadFilesError, CheckpointNotFoundError, OutputError, check_path
 from vjepa2.files import write_json
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_folder import (
+    BAD_FILES_NAME,
     CHECKPOINTS_NAME,
     CONFIG_NAME,
     FORECAST_NAME,
     METRICS_NAME,
     MODEL_NAME,
+    count_bad_files,
     is_run,
     load_run_config,
 )
@@ -37,6 +39,8 @@ from vjepa2.training.health import Verdict
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.sharding import full_state_dict
 from vjepa2.training.state import TrainingState
+
+PROCESSOR_NAME = "video_preprocessor_config.json"
 
 # What may differ between the start of a run and its continuation: it changes how a run is
 # computed and watched, not what is learned.
@@ -63,6 +67,7 @@ class PretrainResult:
         model: folder of the model; None while the run is not finished.
         verdict: of the last measurement; None where none was made at the end.
         alarm: why the run stopped itself, else "".
+        bad_files: files that could not be read, in all of the run.
         is_first: whether this is the process that speaks for all.
     """
 
@@ -73,6 +78,7 @@ class PretrainResult:
     model: Path | None
     verdict: Verdict | None
     alarm: str = ""
+    bad_files: int = 0
     is_first: bool = True
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,22 +91,36 @@ class PretrainResult:
             "model": None if self.model is None else str(self.model),
             "state": None if self.verdict is None else self.verdict.state,
             "alarm": self.alarm,
+            "bad_files": self.bad_files,
         }
 
     def __str__(self) -> str:
+        lines = self._lines()
+        if self.bad_files:
+            where = self.folder / BAD_FILES_NAME
+            lines.append(f"{self.bad_files} files could not be read, see {where}")
+        return "\n".join(lines)
+
+    def _lines(self) -> list[str]:
         run = self.folder
+        report = f"Report: vjepa2 report {run}"
         if self.reason == "alarm":
-            return f"Stopped after {self.step} updates: {self.alarm}\nReport: vjepa2 report {run}"
+            return [f"Stopped after {self.step} updates: {self.alarm}", report]
         if self.model is None:
-            return (
-                f"Stopped after {self.step} updates, all of them saved.\n"
-                f"Go on:  vjepa2 pretrain --out {run}\nReport: vjepa2 report {run}"
-            )
-        return (
-            f"Done: {self.step} updates. Health: {self.verdict}\nModel:  {self.model}\n"
-            f"Use it: vjepa2 embed VIDEO --model {self.model} --out features.safetensors\n"
-            f"Report: vjepa2 report {run}"
-        )
+            return [
+                f"Stopped after {self.step} updates, all of them saved.",
+                f"Go on:  vjepa2 pretrain --out {run}",
+                report,
+            ]
+        use = f"vjepa2 embed VIDEO --model {self.model} --out features.safetensors"
+        if not (self.model / PROCESSOR_NAME).exists():
+            use = "see docs/how-to/pretrain.md, frames that are not in colour"
+        return [
+            f"Done: {self.step} updates. Health: {self.verdict}",
+            f"Model:  {self.model}",
+            f"Use it: {use}",
+            report,
+        ]
 
 
 def pretrain(
@@ -128,6 +148,8 @@ def pretrain(
     check_path("The run's folder", folder)
     config.check_complete()
     run = Path(folder)
+    if run.exists() and not run.is_dir():
+        raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
     with open_processes(config.runtime.device) as processes:
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,
@@ -143,14 +165,16 @@ def pretrain(
         )
         networks = make_networks(config)
         trainer = Pretrainer(config, networks, processes, store=store, log=log, folder=run)
-        if store.latest() is None:
-            start_from_run(trainer)
-            if processes.is_first:
-                write_json(run / CONFIG_NAME, config.model_dump(mode="json"))
         forecasts = run_forecasts(config, networks.student.encoder.config, processes)
+        numbers: dict[str, Any] = {}
         if processes.is_first:
             numbers = announce(forecasts, config, processes.device, quiet=quiet)
-            write_json(run / FORECAST_NAME, numbers)
+        if store.latest() is None:
+            start_from_run(trainer)
+            with store.lock():  # not under the feet of a run that has just begun here
+                if processes.is_first:
+                    write_json(run / CONFIG_NAME, config.model_dump(mode="json"))
+                    write_json(run / FORECAST_NAME, numbers)
         try:
             result = run_training(
                 trainer,
@@ -161,13 +185,15 @@ def pretrain(
                 checkpoint_every=config.runtime.checkpoint_every,
                 stop_at=stop_at,
                 quiet=quiet,
-                memory_advice=memory_advice(config),
+                memory_advice=memory_advice(config, processes.world_size),
             )
             model = verdict = None
             if result.reason == "finished":
                 verdict = trainer.finish()
                 model = save_model(trainer, networks, run / MODEL_NAME)
             trainer.report_bad_files()
+            if trainer.failure is not None:
+                raise trainer.failure
         except BadFilesError:
             trainer.report_bad_files(together=False)
             raise
@@ -181,16 +207,29 @@ def pretrain(
         model=model,
         verdict=verdict,
         alarm=result.alarm,
+        bad_files=count_bad_files(run / BAD_FILES_NAME),
         is_first=processes.is_first,
     )
 
 
 def may_differ(config: PretrainConfig) -> tuple[str, ...]:
-    """Fields that may change when a run goes on."""
+    """Fields that may change when a run goes on.
+
+    The same files may lie elsewhere by then; other files are told by their fingerprint.
+    """
+    images = () if config.images is None else config.images.data.sources
+    moved = [f"data.sources.{number}.path" for number in range(len(config.data.sources))]
+    moved += [f"images.data.sources.{number}.path" for number in range(len(images))]
     if config.truncation == "micro_batch":
-        return MAY_DIFFER
+        return (*MAY_DIFFER, *moved)
     # Micro-batches decide nothing where masks are cut over the whole batch, or not at all.
-    return (*MAY_DIFFER, "clip.micro_batch", "cooldown_clip.micro_batch", "images.micro_batch")
+    return (
+        *MAY_DIFFER,
+        *moved,
+        "clip.micro_batch",
+        "cooldown_clip.micro_batch",
+        "images.micro_batch",
+    )
 
 
 def start_from_run(trainer: Pretrainer) -> None:
@@ -228,25 +267,35 @@ def save_model(trainer: Pretrainer, networks: Networks, folder: Path) -> Path:
             if name.startswith(prefix)
         }
         config = trainer.config
-        clip = config.cooldown_clip or config.clip
+        has_cooldown = config.cooldown_clip is not None and config.schedule.cooldown_steps > 0
+        clip = config.cooldown_clip if has_cooldown else config.clip
+        assert clip is not None
         model = finished_model(networks, average, predictor, clip=clip)
         save_finished_model(model, folder, clip=clip, augment=config.augment)
     processes.barrier()
     return folder
 
 
-def memory_advice(config: PretrainConfig) -> str:
+def memory_advice(config: PretrainConfig, num_processes: int) -> str:
     """What to change when memory runs out, with this run's numbers."""
-    clip = config.clip
-    advice = []
-    micro = clip.micro_batch or clip.batch_size
-    if micro > 1:
-        advice.append(
-            f"clip.micro_batch={max(1, micro // 2)} (now {micro}; the result stays the same)"
-        )
+    clip, advice = config.clip, []
+    share = clip.batch_size // num_processes
+    micro = min(clip.micro_batch or share, share)
+    smaller = max((size for size in range(1, micro) if share % size == 0), default=None)
+    if smaller is not None:
+        if config.truncation == "micro_batch":
+            effect = "masks are cut within it: a new run"
+        else:
+            effect = "the result stays the same"
+        advice.append(f"clip.micro_batch={smaller} (now {micro}; {effect})")
     if not config.runtime.recompute:
         advice.append("runtime.recompute=true (about a third more time)")
     if config.runtime.dtype == "float32":
         advice.append("runtime.dtype=bfloat16")
-    advice.append(f"clip.num_frames (now {clip.num_frames}) or clip.crop_size ({clip.crop_size})")
+    if config.health.num_clips > micro:
+        advice.append(f"health.num_clips={micro} (now {config.health.num_clips})")
+    where = "clip" if config.cooldown_clip is None else "clip (or cooldown_clip)"
+    advice.append(
+        f"smaller {where}: num_frames (now {clip.num_frames}), crop_size (now {clip.crop_size})"
+    )
     return f"Set {', or '.join(advice)}."

@@ -318,6 +318,7 @@ class Batches:
     def __init__(self, config: PretrainConfig, network: VJEPA2Config, processes: Processes) -> None:
         self._config, self._network, self._processes = config, network, processes
         self._streams: list[StreamBatches] = []
+        self._told: list[dict[str, int]] = []  # per stream, how often each bad file was told
         self._end = 0
         self._former_stall = 0.0
         for cooldown in (False, True):  # what does not fit is told before any work
@@ -347,15 +348,20 @@ class Batches:
         return self._former_stall + sum(part.loader.stall_seconds for part in self._streams)
 
     def new_bad_files(self) -> list[BadFile]:
-        """Files found bad, or drawn again, since the last call."""
-        return [bad for part in self._streams for bad in part.loader.new_bad_files()]
+        """Files found bad since the last call; `count` is how often they were drawn since then."""
+        found = []
+        for part, told in zip(self._streams, self._told, strict=True):
+            for bad in part.loader.new_bad_files():
+                found.append(replace(bad, count=bad.count - told.get(bad.path, 0)))
+                told[bad.path] = bad.count
+        return found
 
     def close(self) -> None:
         """End the decoding processes."""
         self._former_stall = self.stall_seconds
         for part in self._streams:
             part.loader.close()
-        self._streams = []
+        self._streams, self._told = [], []
 
     def _open(self, step: int) -> None:
         self.close()
@@ -371,6 +377,7 @@ class Batches:
                 tables=self._image_tables if stream.is_image else self.clip_tables,
             )
             self._streams.append(opened)
+            self._told.append({})
 
 
 def fixed_clips(

@@ -4,6 +4,7 @@ Recipes (`vjepa2.recipes`) return one; `--set optim.layer_decay=0.9` changes it;
 is written into the run's folder and its checkpoints.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Literal, Self
 
@@ -17,7 +18,11 @@ from vjepa2.strict_config import StrictConfig
 from vjepa2.training.health import HealthConfig
 from vjepa2.training.optim import OptimConfig
 from vjepa2.training.schedules import ScheduleConfig
-from vjepa2.video.sampling import MIN_FPS
+from vjepa2.video.sampling import MAX_CLIP_FRAMES, MIN_FPS
+
+MAX_SEED = (1 << 48) - 1
+MAX_BATCH = 1 << 20
+MAX_SIDE = 1 << 14
 
 Truncation = Literal["batch", "micro_batch", "none"]
 
@@ -102,16 +107,17 @@ class ClipConfig(StrictConfig):
             masks are cut to a common length over "batch").
     """
 
-    num_frames: int = Field(16, ge=1)
-    crop_size: int = Field(256, ge=1)
-    batch_size: int = Field(24, ge=1)
+    num_frames: int = Field(16, ge=1, le=MAX_CLIP_FRAMES)
+    crop_size: int = Field(256, ge=1, le=MAX_SIDE)
+    batch_size: int = Field(24, ge=1, le=MAX_BATCH)
     micro_batch: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.micro_batch is not None and self.batch_size % self.micro_batch:
             raise ConfigError(
-                f"micro_batch={self.micro_batch} must divide batch_size={self.batch_size}"
+                f"micro_batch={self.micro_batch} must divide batch_size={self.batch_size}: set it "
+                "too, or to null"
             )
         return self
 
@@ -131,9 +137,9 @@ class ImageConfig(StrictConfig):
     """
 
     data: DataConfig
-    crop_size: int = Field(256, ge=1)
-    cooldown_crop_size: int | None = Field(None, ge=1)
-    batch_size: int = Field(24, ge=1)
+    crop_size: int = Field(256, ge=1, le=MAX_SIDE)
+    cooldown_crop_size: int | None = Field(None, ge=1, le=MAX_SIDE)
+    batch_size: int = Field(24, ge=1, le=MAX_BATCH)
     micro_batch: int | None = Field(None, ge=1)
     masks: tuple[MaskConfig, ...]
     share: float = Field(0.5, gt=0, lt=1)
@@ -237,7 +243,7 @@ class PretrainConfig(StrictConfig):
     """
 
     recipe: str = "custom"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     network: NetworkConfig | None = NetworkConfig()
     start_from: str | None = None
     data: DataConfig = DataConfig()
@@ -274,26 +280,50 @@ class PretrainConfig(StrictConfig):
         network = self.network
         if network is None:
             return self
-        if network.in_chans != self.augment.num_channels:
-            raise ConfigError(
-                f"network.in_chans={network.in_chans}, but augment.mean and augment.std have "
-                f"{self.augment.num_channels} numbers: one per channel is needed"
-            )
-        for clip in (self.clip, self.cooldown_clip):
-            if clip is not None:
-                check_clip(clip, network)
-        for source in self.data.sources:
-            check_source_length(source, network, self)
-        if network.variant == "vjepa2" and (self.objective.context_weight or self.images):
-            raise ConfigError(
-                "objective.context_weight and images belong to V-JEPA 2.1: set "
-                "network.variant to 'vjepa2_1', or leave them out"
-            )
+        self.check_fits(
+            variant=network.variant,
+            in_chans=network.in_chans,
+            patch_size=network.patch_size,
+            tubelet_size=network.tubelet_size,
+        )
         if network.pred_output_size is not None and self.objective.teacher is None:
             raise ConfigError(
                 "network.pred_output_size is the width of a frozen teacher: set objective.teacher"
             )
         return self
+
+    def check_fits(
+        self, *, variant: str, in_chans: int, patch_size: int, tubelet_size: int
+    ) -> None:
+        """Raise `ConfigError` for what contradicts the network, a fresh or a loaded one.
+
+        Args:
+            variant: "vjepa2" or "vjepa2_1".
+            in_chans, patch_size, tubelet_size: of the network.
+        """
+        if in_chans != self.augment.num_channels:
+            raise ConfigError(
+                f"the network reads {in_chans} channels, but augment.mean and augment.std have "
+                f"{self.augment.num_channels} numbers: one per channel is needed"
+            )
+        sizes = [("patch_size", patch_size, "crop_size", self.clip.crop_size)]
+        sizes.append(("tubelet_size", tubelet_size, "num_frames", self.clip.num_frames))
+        if (later := self.cooldown_clip) is not None:
+            sizes.append(("patch_size", patch_size, "crop_size", later.crop_size))
+            sizes.append(("tubelet_size", tubelet_size, "num_frames", later.num_frames))
+        if (images := self.images) is not None:
+            for side in (images.crop_size, images.cooldown_crop_size or images.crop_size):
+                sizes.append(("patch_size", patch_size, "crop_size", side))
+        for unit_name, unit, name, size in sizes:
+            if size % unit:
+                raise ConfigError(f"{name}={size} must be a multiple of the {unit_name}, {unit}")
+        if variant == "vjepa2" and (self.objective.context_weight or self.images):
+            raise ConfigError(
+                "objective.context_weight and images belong to V-JEPA 2.1, and the network is "
+                "V-JEPA 2: leave them out, or take a network of variant 'vjepa2_1'"
+            )
+        for source in self.data.sources:
+            check_source_length(source, tubelet_size, self)
 
     def check_complete(self) -> None:
         """Raise `ConfigError` for what a recipe leaves open and a run needs."""
@@ -314,9 +344,7 @@ class PretrainConfig(StrictConfig):
             )
 
 
-def check_source_length(
-    source: SourceConfig, network: NetworkConfig, config: PretrainConfig
-) -> None:
+def check_source_length(source: SourceConfig, tubelet_size: int, config: PretrainConfig) -> None:
     """Refuse clips of a source's own length where they cannot be trained with the others.
 
     Raises:
@@ -326,8 +354,8 @@ def check_source_length(
     if length is None or length == config.clip.num_frames:
         return
     where = f"source {source.path!r} has num_frames={length}, the run {config.clip.num_frames}"
-    if length % network.tubelet_size:
-        raise ConfigError(f"{where}: it must be a multiple of tubelet_size={network.tubelet_size}")
+    if length % tubelet_size:
+        raise ConfigError(f"{where}: it must be a multiple of the tubelet_size, {tubelet_size}")
     for name, is_set in (
         ("truncation='none'", config.truncation == "none"),
         ("a cooldown_clip", config.cooldown_clip is not None),
@@ -339,21 +367,11 @@ def check_source_length(
 
 def with_data(config: PretrainConfig, paths: Sequence[str]) -> PretrainConfig:
     """The same run on other videos: folders, lists or shards, read at `config.fps`."""
-    sources = [SourceConfig(path=path, fps=config.fps).model_dump() for path in paths]
+    # Absolute: a run goes on from wherever it is started again.
+    sources = [
+        SourceConfig(path=os.path.abspath(path), fps=config.fps).model_dump()  # noqa: PTH100
+        for path in paths
+    ]
     values = config.model_dump()
     values["data"]["sources"] = sources
     return PretrainConfig(**values)
-
-
-def check_clip(clip: ClipConfig, network: NetworkConfig) -> None:
-    """Refuse clips of which the network would not use every pixel.
-
-    Raises:
-        ConfigError: the size of a clip is no multiple of that of a token.
-    """
-    for name, size, unit_name, unit in (
-        ("clip.num_frames", clip.num_frames, "network.tubelet_size", network.tubelet_size),
-        ("clip.crop_size", clip.crop_size, "network.patch_size", network.patch_size),
-    ):
-        if size % unit:
-            raise ConfigError(f"{name}={size} must be a multiple of {unit_name}={unit}")

@@ -8,6 +8,7 @@ checkpoints/       everything needed to go on
 model/             the averaged encoder, the predictor and the processor, for everything else
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -19,45 +20,89 @@ from vjepa2.data.sample import BadFile
 from vjepa2.errors import CheckpointNotFoundError, ConfigError
 from vjepa2.files import atomic_path
 from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.training.checkpoint_folder import step_name, steps_in
+from vjepa2.training.checkpoint_index import read_index
 
 CONFIG_NAME = "config.json"
 FORECAST_NAME = "forecast.json"
 METRICS_NAME = "metrics.jsonl"
 BAD_FILES_NAME = "bad_files.jsonl"
+ROLLBACKS_NAME = "rollbacks.json"
 CHECKPOINTS_NAME = "checkpoints"
 MODEL_NAME = "model"
 
 
 def is_run(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is that of a run rather than of a model."""
-    path = Path(folder)
-    return (path / CHECKPOINTS_NAME).is_dir() and (path / CONFIG_NAME).is_file()
+    return latest_in(Path(folder) / CHECKPOINTS_NAME) is not None
+
+
+def latest_in(folder: Path) -> Path | None:
+    """The newest checkpoint in a folder."""
+    steps = steps_in(folder)
+    return folder / step_name(max(steps)) if steps else None
 
 
 def load_run_config(folder: str | os.PathLike[str]) -> PretrainConfig:
-    """The configuration of the run in a folder.
+    """The configuration of the run in a folder; if its file is lost, that of a checkpoint.
 
     Raises:
         CheckpointNotFoundError: there is no run in it.
         ConfigError: its configuration cannot be read.
     """
     path = Path(folder) / CONFIG_NAME
+    newest = latest_in(Path(folder) / CHECKPOINTS_NAME)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        if newest is not None:
+            return PretrainConfig(**read_index(newest).config)
         raise CheckpointNotFoundError(
             f"There is no run in {folder}: {path} does not exist. Give data and a recipe to start "
             "one, or the folder of a run."
         ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. {_advice(newest)}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} does not hold the configuration of a run.")
+        raise ConfigError(f"{path} does not hold the configuration of a run. {_advice(newest)}")
     return PretrainConfig(**values)
+
+
+def _advice(newest: Path | None) -> str:
+    if newest is None:
+        return "Start the run anew in another folder."
+    return f"Remove it: {newest} holds the configuration too."
+
+
+def count_bad_files(path: Path) -> int:
+    """Lines of a run's list of bad files."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def read_lr_factor(folder: str | os.PathLike[str]) -> float:
+    """What roll-backs have left of the learning rate; 1 without any.
+
+    Raises:
+        ConfigError: the note on them is damaged.
+    """
+    path = Path(folder) / ROLLBACKS_NAME
+    if not path.exists():
+        return 1.0
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["lr_factor"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}). It holds by how much roll-backs have lowered the "
+            'learning rate: write {"lr_factor": 0.5} into it for one roll-back.'
+        ) from error
 
 
 def add_bad_files(path: Path, found: Sequence[BadFile]) -> None:
     """Add files to a run's list of bad ones: one JSON object a line, one line a file.
+
+    Args:
+        path: of the list.
+        found: their `count` is how often they were drawn since they were last added.
 
     Raises:
         OutputError: the list cannot be written.
@@ -66,10 +111,13 @@ def add_bad_files(path: Path, found: Sequence[BadFile]) -> None:
         return
     rows: dict[str, dict[str, Any]] = {}
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            rows[row["path"]] = row
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line
+                row = json.loads(line)
+                rows[row["path"]] = row
     for bad in found:
-        rows[bad.path] = asdict(bad)
+        before = rows.get(bad.path, {}).get("count", 0)
+        count = bad.count + (before if isinstance(before, int) else 0)
+        rows[bad.path] = {**asdict(bad), "count": count}
     with atomic_path(path) as temporary:
         temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()))

@@ -56,6 +56,13 @@ def make_networks(config: PretrainConfig) -> Networks:
         MissingExtraError: adapters without the package `peft`.
     """
     model = start_model(config)
+    network = model.config
+    config.check_fits(
+        variant=network.model_type,
+        in_chans=network.in_chans,
+        patch_size=network.patch_size,
+        tubelet_size=network.tubelet_size,
+    )
     adapted = None
     if config.adapters is not None:
         adapted = with_adapters(model, config.adapters)
@@ -72,7 +79,7 @@ def make_networks(config: PretrainConfig) -> Networks:
     target = average
     if objective.teacher is not None:
         target = frozen_copy(VJEPA2Model.from_pretrained(objective.teacher).encoder)
-        _check_teacher(target.config, model.config)
+    _check_teacher(target.config, model.config)
     for part in (model.encoder, model.predictor):
         part.gradient_checkpointing = config.runtime.recompute
     return Networks(student, average, target, adapted)
@@ -84,9 +91,7 @@ def start_model(config: PretrainConfig) -> VJEPA2Model:
         assert config.start_from is not None  # `check_complete` was called
         if is_run(config.start_from):  # its weights come from its checkpoint, once all is wrapped
             return start_model(load_run_config(config.start_from))
-        model = VJEPA2Model.from_pretrained(config.start_from, dtype=torch.float32)
-        _check_clips(config, model.config)
-        return model
+        return VJEPA2Model.from_pretrained(config.start_from, dtype=torch.float32)
     network = config.network.network(
         crop_size=config.clip.crop_size, num_frames=config.clip.num_frames
     )
@@ -169,11 +174,19 @@ def finished_model(
 def save_finished_model(
     model: VJEPA2Model, folder: Path, *, clip: ClipConfig, augment: AugmentConfig
 ) -> None:
-    """Write the model and its processor, so that `from_pretrained(folder)` has both."""
+    """Write the model and its processor, so that `from_pretrained(folder)` has both.
+
+    Processors make colour frames; networks of other channels have none.
+    """
     model.save_pretrained(folder)
+    if augment.num_channels != 3:
+        return
     side = clip.crop_size
     processor = VJEPA2VideoProcessor(
-        crop_size={"height": side, "width": side}, image_mean=augment.mean, image_std=augment.std
+        crop_size={"height": side, "width": side},
+        image_mean=augment.mean,
+        image_std=augment.std,
+        rescale_factor=1 / augment.pixel_max,
     )
     processor.save_pretrained(folder)
 
@@ -187,24 +200,6 @@ def _train_only_what_is_used(model: VJEPA2Model, *, with_images: bool) -> None:
             parameter.requires_grad_(False)
 
 
-def _check_clips(config: PretrainConfig, network: VJEPA2Config) -> None:
-    for clip in (config.clip, config.cooldown_clip):
-        if clip is None:
-            continue
-        for name, size, unit in (
-            ("num_frames", clip.num_frames, network.tubelet_size),
-            ("crop_size", clip.crop_size, network.patch_size),
-        ):
-            if size % unit:
-                raise ConfigError(
-                    f"clip.{name}={size} must be a multiple of {unit} for {config.start_from}."
-                )
-    if network.model_type == "vjepa2" and (config.images or config.objective.context_weight):
-        raise ConfigError(
-            f"{config.start_from} is V-JEPA 2: images and objective.context_weight need 2.1."
-        )
-
-
 def _check_teacher(teacher: VJEPA2Config, student: VJEPA2Config) -> None:
     """Refuse a teacher whose tokens are not those that the student predicts."""
     several = bool(student.predictor_levels)
@@ -215,5 +210,6 @@ def _check_teacher(teacher: VJEPA2Config, student: VJEPA2Config) -> None:
         raise ConfigError(
             f"The teacher gives {has[0]} level(s) of width {has[1]} for patches and tubelets of "
             f"{tokens[0]}; the student predicts {needs[0]} level(s) of width {needs[1]} for "
-            f"{tokens[1]}. Set network.pred_output_size and network.pred_num_levels to match."
+            f"{tokens[1]}. Set objective.teacher to the one it was distilled from, or "
+            "network.pred_output_size and network.pred_num_levels to match."
         )

@@ -7,10 +7,11 @@ The order of an update is the published one: rates are set, the optimizer steps,
 """
 
 import contextlib
+import math
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.ema import MovingAverage
-from vjepa2.errors import ConfigError
+from vjepa2.errors import BadFilesError, ConfigError, DivergedError, OutputError
+from vjepa2.files import write_json
 from vjepa2.losses import context_share_at
 from vjepa2.nn.block import Block
 from vjepa2.tasks.masked_prediction import target_tokens
 from vjepa2.tasks.pretrain_batches import Batches, MicroBatch
 from vjepa2.tasks.pretrain_config import PretrainConfig
-from vjepa2.tasks.pretrain_folder import BAD_FILES_NAME, add_bad_files
+from vjepa2.tasks.pretrain_folder import (
+    BAD_FILES_NAME,
+    CONFIG_NAME,
+    ROLLBACKS_NAME,
+    add_bad_files,
+    read_lr_factor,
+)
 from vjepa2.tasks.pretrain_health import HeldOut
 from vjepa2.tasks.pretrain_networks import Networks
 from vjepa2.training.checkpoint import CheckpointStore
@@ -41,7 +49,6 @@ FILES_CHANGED = (
     "The files of a source are not those that the run began with: it goes on with those that are "
     "there now, and its clips differ from those of an undisturbed run."
 )
-# After a roll-back the same updates follow; at the same rate they would end as before.
 ROLLBACK_LR_FACTOR = 0.5
 
 
@@ -97,8 +104,8 @@ class Pretrainer:
         self.monitor = HealthMonitor(config.health)
         self.held_out: HeldOut | None = None
         self.lr_factor = 1.0
+        self.failure: BadFilesError | None = None
         self._files_differ = False
-        self._is_rolling_back = False
 
     # -- what the engine calls -------------------------------------------------------------------
 
@@ -112,13 +119,17 @@ class Pretrainer:
         if step % self.config.health.every == 0:
             self.measure(step)
         started, stalled = time.perf_counter(), self.batches.stall_seconds
-        numbers = self._update(step)
+        try:
+            numbers = self._update(step)
+        except BadFilesError as error:
+            if self.processes.world_size > 1:  # the others wait for an update of all
+                raise
+            self.failure = error  # raised when the updates so far are saved
+            raise StopTraining(str(error)) from error
         stalled = self.batches.stall_seconds - stalled
         numbers["stall_seconds"] = stalled
         numbers["stall_share"] = stall_share(stalled, time.perf_counter() - started)
-        verdict = self.monitor.add_step(step, numbers)
-        if verdict is not None and self.config.health.action == "rollback":
-            self._react(step, verdict)  # otherwise the engine ends the run
+        self.monitor.add_step(step, numbers)
         return numbers
 
     def state(self) -> TrainingState:
@@ -134,13 +145,12 @@ class Pretrainer:
         )
 
     def resume(self, step: int, values: dict[str, Any]) -> None:
-        """Go on from a checkpoint; after a roll-back at a lower learning rate."""
+        """Go on from a checkpoint; after roll-backs at a lower learning rate than its own."""
         self.monitor.load_state_dict(values["monitor"])
-        self.lr_factor = float(values["lr_factor"])
-        if self._is_rolling_back:
-            self._is_rolling_back = False
-            self.lr_factor *= ROLLBACK_LR_FACTOR
+        self.lr_factor = min(float(values["lr_factor"]), read_lr_factor(self.folder))
         self.batches.restart()
+        if self.processes.is_first:  # what may differ when a run goes on
+            write_json(self.folder / CONFIG_NAME, self.config.model_dump(mode="json"))
         self._files_differ = values.get("files") not in (None, self.batches.fingerprints)
 
     # -- an update -------------------------------------------------------------------------------
@@ -148,37 +158,62 @@ class Pretrainer:
     def _update(self, step: int) -> dict[str, float]:
         rates = self.config.schedule.rates(step)
         lr = rates.lr * self.lr_factor
+        numbers = self._gradients(step)
+        self._check_finite(step, numbers)
+        if self.config.optim.clip_norm is not None:
+            student = self.networks.student
+            clip_gradients(
+                [*student.encoder.parameters(), *student.predictor.parameters()],
+                self.config.optim.clip_norm,
+            )
+        set_rates(self.optimizer, lr=lr, weight_decay=rates.weight_decay)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(rates.momentum)
+        return {
+            **numbers,
+            "lr": lr,
+            "weight_decay": rates.weight_decay,
+            "momentum": rates.momentum,
+        }
+
+    def _gradients(self, step: int) -> dict[str, float]:
+        """Gradients of all micro-batches; their losses and how long the gradients are."""
         sums: dict[str, Tensor] = {}
         for micro, is_last in _with_last(self.batches.next(step)):
             seed_of_micro_batch(self.config.seed, step, micro.number)
             with gradient_sync(self.student, is_last):
                 for name, value in self._backward(micro, step).items():
                     sums[name] = sums.get(name, torch.zeros_like(value)) + micro.weight * value
-        encoder, predictor = (
-            [value for value in part.parameters() if value.grad is not None]
-            for part in (self.networks.student.encoder, self.networks.student.predictor)
-        )
-        norms = {
-            "encoder_gradient_norm": self._norm_of(encoder),
-            "predictor_gradient_norm": self._norm_of(predictor),
-        }
-        if self.config.optim.clip_norm is not None:
-            clip_gradients([*encoder, *predictor], self.config.optim.clip_norm)
-        set_rates(self.optimizer, lr=lr, weight_decay=rates.weight_decay)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.average.update(rates.momentum)
+        student = self.networks.student
+        sums["encoder_gradient_norm"] = self._norm_of(student.encoder)
+        sums["predictor_gradient_norm"] = self._norm_of(student.predictor)
         # One look at the device for all numbers.
-        names = [*sums, *norms]
-        values = torch.stack(
-            [value.float().reshape(()) for value in (*sums.values(), *norms.values())]
+        values = torch.stack([value.float().reshape(()) for value in sums.values()])
+        return dict(zip(sums, values.tolist(), strict=True))
+
+    def _check_finite(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Leave the weights as they are when a loss or a gradient of any process is no number.
+
+        Raises:
+            RollBack, StopTraining: as `health.action` says.
+            DivergedError: otherwise.
+        """
+        is_finite = all(map(math.isfinite, numbers.values()))
+        if not self.processes.largest(int(not is_finite)):
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        found = self.processes.gather(self.monitor.add_step(step, numbers))
+        verdict = next(verdict for verdict in found if verdict is not None)
+        if self.config.health.action == "rollback":
+            self._react(step, verdict)
+        kept = self.store.latest()
+        raise DivergedError(
+            f"Update {step} was not made: {verdict.reason} The newest checkpoint is from before: "
+            f"{'none was written yet' if kept is None else f'{kept} updates'}. Lower schedule.lr, "
+            "raise schedule.warmup_share or set optim.clip_norm=1.0, and start in a new folder; "
+            "if the data may hold NaN, look at them."
         )
-        return {
-            **dict(zip(names, values.tolist(), strict=True)),
-            "lr": lr,
-            "weight_decay": rates.weight_decay,
-            "momentum": rates.momentum,
-        }
 
     def _backward(self, micro: MicroBatch, step: int) -> dict[str, Tensor]:
         """Add one micro-batch's gradient; its losses."""
@@ -201,8 +236,8 @@ class Pretrainer:
             numbers["context_loss"] = losses.context
         return numbers
 
-    def _norm_of(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        gradients = [value.grad for value in parameters if value.grad is not None]
+    def _norm_of(self, module: nn.Module) -> Tensor:
+        gradients = [value.grad for value in module.parameters() if value.grad is not None]
         if not gradients:
             return torch.zeros((), device=self.processes.device)
         return total_norm(gradients)
@@ -251,8 +286,14 @@ class Pretrainer:
         self.log.write(step, "health", numbers)
         self.report_bad_files()
         if self.processes.is_first:
-            self.held_out.save_pictures(self.folder, step, is_last=is_last)
+            try:
+                self.held_out.save_pictures(self.folder, step, is_last=is_last)
+            except OutputError as error:  # the report can do without
+                self.log.event(step, "no_pictures", {"reason": str(error)})
         verdict = self.monitor.add_health(step, numbers)
+        # Rounding may differ between processes; what one decides all do.
+        verdict, state = self.processes.from_first((verdict, self.monitor.state_dict()))
+        self.monitor.load_state_dict(state)
         self._protect(step)
         if not is_last:
             self._react(step, verdict)
@@ -273,7 +314,11 @@ class Pretrainer:
             known = [saved for saved in self.store.steps() if saved <= (healthy or 0)]
             if not known:
                 raise StopTraining(f"{verdict} There is no healthy checkpoint to go back to.")
-            self._is_rolling_back = True
+            # At the rate of before, the same updates would end as before; also after a kill.
+            self.lr_factor *= ROLLBACK_LR_FACTOR
+            if self.processes.is_first:
+                write_json(self.folder / ROLLBACKS_NAME, {"lr_factor": self.lr_factor})
+            self.processes.barrier()
             raise RollBack(max(known), str(verdict))
 
     def _protect(self, step: int) -> None:

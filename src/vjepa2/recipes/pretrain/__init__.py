@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from vjepa2.errors import ConfigError, UnknownOptionError, check_choice, check_path, nearest_hint
 from vjepa2.tasks.pretrain_config import PretrainConfig, with_data
-from vjepa2.tasks.pretrain_folder import CONFIG_NAME, load_run_config
+from vjepa2.tasks.pretrain_folder import CONFIG_NAME, is_run, load_run_config
 
 Mode = Literal["paper", "published_config"]
 
@@ -92,12 +92,15 @@ def run_config(
         config = get_recipe(recipe, mode=mode)
     elif mode is not None:
         raise ConfigError("mode chooses between forms of a recipe: name the recipe too.")
-    elif (Path(folder) / CONFIG_NAME).exists():
+    elif (Path(folder) / CONFIG_NAME).exists() or is_run(folder):
         config = load_run_config(folder)
     else:
         raise ConfigError(
             f"There is no run in {folder} to go on with. Name a recipe to start one: "
             f"{', '.join(recipes())}."
         )
+    settings = list(settings)
+    if data and any(setting.strip().startswith("data.sources") for setting in settings):
+        raise ConfigError("--data and data.sources both name the videos: give one of them.")
     config = config.override(settings)
     return with_data(config, data) if data else config
