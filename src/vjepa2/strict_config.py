@@ -5,12 +5,20 @@ made; `override` returns a changed copy from dotted assignments such as `optim.l
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vjepa2.errors import ConfigError, UnknownOptionError, check_option_names, nearest_hint
+from vjepa2.errors import (
+    ConfigError,
+    UnknownOptionError,
+    check_option_names,
+    described,
+    nearest_hint,
+)
+
+MAX_PROBLEMS = 5
 
 
 class StrictConfig(BaseModel):
@@ -26,12 +34,10 @@ class StrictConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc']) or cls.__name__}: "
-                f"{item['msg']}, got {item['input']!r}"
-                for item in error.errors()
-            )
-            raise ConfigError(f"{cls.__name__}: {problems}") from error
+            problems = _problems(error)
+            more = len(problems) - MAX_PROBLEMS
+            listed = problems[:MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
+            raise ConfigError(f"{cls.__name__}: {'; '.join(listed)}") from error
 
     def override(self, assignments: Iterable[str]) -> Self:
         """Return a copy with dotted assignments applied.
@@ -43,7 +49,8 @@ class StrictConfig(BaseModel):
 
         Raises:
             UnknownOptionError: a name does not exist (the nearest one is given).
-            ConfigError: a value has the wrong type, or an assignment has no `=`.
+            ConfigError: a value has the wrong type, an assignment has no `=`, or its value has too
+                many digits or brackets to be read.
         """
         values = _unfrozen(self.model_dump())
         for assignment in assignments:
@@ -54,7 +61,7 @@ class StrictConfig(BaseModel):
             target = values
             for part in sections:
                 target = target[self._key(name.strip(), part, target)]
-            target[self._key(name.strip(), leaf, target)] = _parse(text.strip())
+            target[self._key(name.strip(), leaf, target)] = _parse(name.strip(), text.strip())
         return type(self)(**values)
 
     def _key(self, name: str, part: str, target: Any) -> Any:
@@ -79,8 +86,32 @@ def _unfrozen(value: Any) -> Any:
     return [_unfrozen(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _parse(text: str) -> Any:
+def _problems(error: ValidationError, place: tuple[int | str, ...] = ()) -> list[str]:
+    """What is wrong, in words: `optim.lr: Input should be ..., got 'x' (str)`."""
+    lines = []
+    for item in error.errors():
+        loc = (*place, *item["loc"])
+        found = item.get("ctx", {}).get("error")
+        if isinstance(found, ConfigError) and isinstance(found.__cause__, ValidationError):
+            lines += _problems(found.__cause__, loc)  # of a section
+            continue
+        # What a check says for itself holds the value already.
+        text = str(found) if isinstance(found, Exception) else item["msg"]
+        got = item["input"]
+        if found is None and not isinstance(got, Mapping | BaseModel):
+            text += f", got {described(got)}"
+        lines.append(f"{'.'.join(map(str, loc))}: {text}" if loc else text)
+    return lines
+
+
+def _parse(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        # Python reads no number of thousands of digits and no thousands of nested brackets.
+        raise ConfigError(
+            f"{name}: {described(text)}, of {len(text):,} characters, has more digits or nested "
+            "brackets than can be read. Give a shorter value."
+        ) from error
