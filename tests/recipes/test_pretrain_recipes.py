@@ -1,13 +1,18 @@
 """Recipes are the published numbers, and every one makes a network."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from vjepa2.errors import ConfigError, UnknownOptionError
+from vjepa2.masking import Masks
 from vjepa2.models.presets import get_preset
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.recipes.pretrain import describe_recipes, get_recipe, recipes, run_config
-from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.tasks.masked_prediction import target_tokens
+from vjepa2.tasks.pretrain_config import NetworkConfig, PretrainConfig
+from vjepa2.tasks.pretrain_networks import finished_model, make_networks, save_finished_model
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -95,6 +100,116 @@ def test_2_1_differs_between_paper_and_configuration() -> None:
         assert rise == pytest.approx([15_000, 30_000])
 
 
+@pytest.mark.parametrize(
+    ("recipe", "nodes", "clips", "images"),
+    [
+        ("vjepa21_vitb_pretrain", 8, 48, 144),
+        ("vjepa21_vitl_pretrain", 16, 24, 72),
+        ("vjepa21_vitg_pretrain", 16, 24, 72),
+        ("vjepa21_vitG_pretrain", 32, 12, 36),
+        ("vjepa21_vitb_cooldown", 16, 24, 144),
+        ("vjepa21_vitl_cooldown", 32, 12, 72),
+        ("vjepa21_vitg_cooldown", 32, 12, 72),
+        ("vjepa21_vitG_cooldown", 64, 6, 36),
+    ],
+)
+def test_published_gpus_share_clips_and_images(
+    recipe: str, nodes: int, clips: int, images: int
+) -> None:
+    """Nodes of 8 GPUs, half of them with images; the other half holds the whole batch of clips."""
+    config = get_recipe(recipe, mode="published_config")
+    gpus = 8 * nodes
+    assert config.clip.batch_size == gpus * clips == 3072
+    assert config.clip.micro_batch == gpus * clips // (gpus // 2)
+    assert config.images is not None
+    assert config.images.batch_size == gpus // 2 * images
+    assert config.images.micro_batch == images
+    # Half as many processes, each with both, make one micro-batch of either.
+    assert config.images.batch_size // images == 3072 // config.clip.micro_batch == gpus // 2
+
+
+def test_image_batches_of_the_configuration_files() -> None:
+    found = {
+        name: get_recipe(name, mode="published_config").images.batch_size
+        for name in (
+            "vjepa21_vitl_pretrain",
+            "vjepa21_vitG_pretrain",
+            "vjepa21_vitg_cooldown",
+            "vjepa21_vitG_cooldown",
+        )
+    }
+    assert list(found.values()) == [4608, 4608, 9216, 9216]
+
+
+@pytest.mark.parametrize("size", ["b", "l"])
+def test_distillation_has_two_parts(size: str) -> None:
+    """Paper, section 3: the same schedules, and a short anneal on long, large clips."""
+    first = get_recipe(f"vjepa21_vit{size}_distilled")
+    second = get_recipe(f"vjepa21_vit{size}_distilled_anneal")
+    assert (first.clip.num_frames, first.clip.crop_size, first.images.crop_size) == (16, 256, 256)
+    assert (second.clip.num_frames, second.clip.crop_size, second.images.crop_size) == (
+        64,
+        384,
+        512,
+    )
+    assert first.cooldown_clip is second.cooldown_clip is second.network is None
+    assert first.schedule.num_steps == 135_000
+    assert first.schedule.rates(134_999).lr == pytest.approx(5.25e-4)
+    assert second.schedule.rates(0).lr == pytest.approx(6e-4, rel=1e-3)
+    assert second.schedule.rates(second.schedule.num_steps - 1).lr == pytest.approx(1e-6)
+    assert first.objective.context_rise is not None
+    assert second.objective.context_rise is None
+    for config in (first, second):
+        assert config.objective.teacher == "vjepa2.1-vitG-384"
+        assert (config.objective.context_weight, config.images.context_weight) == (0.5, 0.7)
+
+
+def test_the_second_part_of_a_distillation_starts_from_the_average(tmp_path: Path) -> None:
+    tiny = {"hidden_size": 48, "num_layers": 4, "num_heads": 2, "levels": [0, 1, 2, 3]}
+    teacher = NetworkConfig(
+        variant="vjepa2_1", pred_hidden_size=24, pred_num_layers=1, pred_num_heads=2, **tiny
+    ).network(crop_size=32, num_frames=2)
+    VJEPA2Model(teacher).save_pretrained(tmp_path / "teacher")
+    first = get_recipe("vjepa21_vitb_distilled").override(
+        [
+            "network.hidden_size=24",
+            "network.num_layers=2",
+            "network.num_heads=2",
+            "network.levels=[0, 1]",
+            "network.pred_hidden_size=24",
+            "network.pred_num_layers=1",
+            "network.pred_num_heads=2",
+            "network.pred_output_size=48",
+            f"objective.teacher={tmp_path / 'teacher'}",
+        ]
+    )
+    networks = make_networks(first)
+    for value in networks.average.parameters():
+        value.data.add_(0.5)  # as if it had moved otherwise than the student
+    average, predictor = networks.average.state_dict(), networks.student.predictor.state_dict()
+    model = finished_model(networks, average, predictor, clip=first.clip)
+    save_finished_model(model, tmp_path / "model", clip=first.clip, augment=first.augment)
+
+    second = get_recipe("vjepa21_vitb_distilled_anneal").override(
+        [f"start_from={tmp_path / 'model'}", f"objective.teacher={tmp_path / 'teacher'}"]
+    )
+    found = make_networks(second)
+    network = found.student.encoder.config
+    assert (network.pred_num_levels, network.pred_output_size) == (1, 48)
+    assert found.distils
+    for part, wanted in (
+        (found.student.encoder, average),
+        (found.average, average),
+        (found.student.predictor, predictor),
+    ):
+        torch.testing.assert_close(dict(part.state_dict()), dict(wanted), rtol=0, atol=0)
+    pixels = torch.randn(1, 4, 3, 32, 32)
+    targets = target_tokens(found.target, pixels, several_levels=bool(found.student.levels))
+    assert found.student.predict_hidden(
+        pixels, Masks(torch.arange(4)[None], torch.arange(4, 8)[None])
+    ).shape == (1, 4, targets.shape[-1])
+
+
 def test_channels_go_through_network_and_normalisation() -> None:
     for name, channels in (("satellite_12_bands", 12), ("ultrasound", 1)):
         config = get_recipe(name)
@@ -121,6 +236,11 @@ def test_a_run_without_recipe_or_folder(tmp_path: object) -> None:
         str(tmp_path), recipe="tiny_cpu", data=["a", "b"], settings=["schedule.num_steps=20"]
     )
     assert isinstance(changed, PretrainConfig)
-    assert [source.path for source in changed.data.sources] == ["a", "b"]
+    # Absolute, so that the run goes on from any folder.
+    assert [source.path for source in changed.data.sources] == [
+        str(Path.cwd() / name) for name in ("a", "b")
+    ]
+    with pytest.raises(ConfigError, match="give one of them"):
+        run_config(str(tmp_path), recipe="tiny_cpu", data=["a"], settings=["data.sources=[]"])
     assert [source.fps for source in changed.data.sources] == [8.0, 8.0]
     assert changed.schedule.num_steps == 20

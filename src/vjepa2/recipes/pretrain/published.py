@@ -1,4 +1,4 @@
-"""The published runs: V-JEPA 2 (arXiv:2506.09985) and V-JEPA 2.1 (arXiv:2603.14482).
+"""The published runs of V-JEPA 2 (arXiv:2506.09985); those of 2.1 are in `published_2_1`.
 
 "paper" and "published_config" (the configuration files that came with the code) differ in the
 ways that docs/how-to/pretrain.md lists. Batches are those of all processes together; `micro_batch`
@@ -7,14 +7,10 @@ is what one published GPU held. Data are to be given: `--data`, or `--set data.s
 
 from typing import Literal
 
-from vjepa2.data.settings import DataConfig
-from vjepa2.masking import image_masks
 from vjepa2.recipes.pretrain import Mode
 from vjepa2.tasks.pretrain_config import (
     ClipConfig,
-    ImageConfig,
     NetworkConfig,
-    ObjectiveConfig,
     PretrainConfig,
     RuntimeConfig,
 )
@@ -30,9 +26,9 @@ SIZES: dict[Size, tuple[int, int, int, float]] = {
     "g": (1408, 40, 22, 48 / 11),
     "G": (1664, 48, 26, 64 / 13),
 }
-_WARMUP, _MAIN, _COOLDOWN = 12_000, 228_000, 12_000
-_GLOBAL_BATCH = 3072
-_ON_MANY_GPUS = RuntimeConfig(
+WARMUP, MAIN, COOLDOWN = 12_000, 228_000, 12_000
+GLOBAL_BATCH = 3072
+ON_MANY_GPUS = RuntimeConfig(
     dtype="bfloat16", compile=True, recompute=True, checkpoint_every=300, sharding="auto"
 )
 
@@ -49,9 +45,6 @@ def network(size: Size, *, predictor_depth: int = 12, **more: object) -> Network
         **more,
     }
     return NetworkConfig(**values)
-
-
-# -- V-JEPA 2 ------------------------------------------------------------------------------------
 
 
 def vitl_pretrain(mode: Mode = "paper") -> PretrainConfig:
@@ -96,23 +89,23 @@ def vitg_cooldown_384(mode: Mode = "paper") -> PretrainConfig:
 
 
 def _pretrain(size: Size, mode: Mode) -> PretrainConfig:
-    num_steps = _WARMUP + _MAIN
+    num_steps = WARMUP + MAIN
     return PretrainConfig(
         recipe=f"vit{size.lower()}_pretrain",
         seed=239,
         network=network(size),
-        clip=ClipConfig(num_frames=16, crop_size=256, batch_size=_GLOBAL_BATCH, micro_batch=24),
+        clip=ClipConfig(num_frames=16, crop_size=256, batch_size=GLOBAL_BATCH, micro_batch=24),
         schedule=ScheduleConfig(
             num_steps=num_steps,
-            warmup_share=_WARMUP / num_steps,
+            warmup_share=WARMUP / num_steps,
             cooldown_share=0.0,
             start_lr=1e-4,
             lr=5.25e-4,
             final_lr=5.25e-4,
-            stretch=_stretch(mode),
+            stretch=stretch_of(mode),
         ),
         truncation="micro_batch",
-        runtime=_ON_MANY_GPUS,
+        runtime=ON_MANY_GPUS,
     )
 
 
@@ -122,178 +115,26 @@ def _cooldown(size: Size, mode: Mode, *, crop_size: int, micro_batch: int) -> Pr
         seed=239,
         network=None,
         clip=ClipConfig(
-            num_frames=64, crop_size=crop_size, batch_size=_GLOBAL_BATCH, micro_batch=micro_batch
+            num_frames=64, crop_size=crop_size, batch_size=GLOBAL_BATCH, micro_batch=micro_batch
         ),
-        schedule=_only_cooldown(mode, lr=5.25e-4),
+        schedule=only_cooldown(mode, lr=5.25e-4),
         truncation="micro_batch",
-        runtime=_ON_MANY_GPUS,
+        runtime=ON_MANY_GPUS,
     )
 
 
-# -- V-JEPA 2.1 ----------------------------------------------------------------------------------
-
-
-def vjepa21_vitl_pretrain(mode: Mode = "paper") -> PretrainConfig:
-    """V-JEPA 2.1 ViT-L from nothing: dense loss, four levels, images beside clips."""
-    return _pretrain_2_1("L", mode)
-
-
-def vjepa21_vitg_pretrain(mode: Mode = "paper") -> PretrainConfig:
-    """V-JEPA 2.1 ViT-g, as `vjepa21_vitl_pretrain`."""
-    return _pretrain_2_1("g", mode)
-
-
-def vjepa21_vitG_pretrain(mode: Mode = "paper") -> PretrainConfig:
-    """V-JEPA 2.1 ViT-G (1.8 billion parameters), as `vjepa21_vitl_pretrain`."""
-    return _pretrain_2_1("G", mode)
-
-
-def vjepa21_vitg_cooldown(mode: Mode = "paper") -> PretrainConfig:
-    """Cool-down of V-JEPA 2.1 ViT-g: 64 frames at 384 px, images at 512 px."""
-    return _cooldown_2_1("g", mode)
-
-
-def vjepa21_vitG_cooldown(mode: Mode = "paper") -> PretrainConfig:
-    """Cool-down of V-JEPA 2.1 ViT-G, as `vjepa21_vitg_cooldown`."""
-    return _cooldown_2_1("G", mode)
-
-
-def vjepa21_vitl_distilled() -> PretrainConfig:
-    """ViT-L distilled from a frozen V-JEPA 2.1 ViT-G (section 3; no published code).
-
-    16 frames at 256 px, then 64 frames at 384 px in the cool-down. The average of the student is
-    the result, and never teaches. The paper takes the teacher from before its own cool-down for
-    the first part; only the one from after it is published, so it teaches both.
-    """
-    return _distilled("L")
-
-
-def vjepa21_vitb_distilled() -> PretrainConfig:
-    """ViT-B distilled from V-JEPA 2.1 ViT-G, as `vjepa21_vitl_distilled`."""
-    return _distilled("B")
-
-
-def _objective_2_1(mode: Mode) -> ObjectiveConfig:
-    """The context loss comes in between updates 15,000 and 30,000."""
-    num_steps = _steps_2_1(mode)
-    return ObjectiveConfig(
-        context_weight=0.5, context_rise=(15_000 / num_steps, 30_000 / num_steps)
-    )
-
-
-def _steps_2_1(mode: Mode) -> int:
-    return 135_000 if mode == "paper" else 300_000
-
-
-def _images(mode: Mode, *, crop_size: int, micro_batch: int) -> ImageConfig:
-    return ImageConfig(
-        data=DataConfig(),
-        crop_size=crop_size,
-        batch_size=2304 if mode == "paper" else 64 * micro_batch,
-        micro_batch=micro_batch,
-        masks=image_masks(),
-        context_weight=0.7 if mode == "paper" else 0.5,
-    )
-
-
-def _pretrain_2_1(size: Size, mode: Mode) -> PretrainConfig:
-    num_steps = _steps_2_1(mode)
-    on_paper = mode == "paper"
-    per_gpu = 12 if size == "G" else 24
-    return PretrainConfig(
-        recipe=f"vjepa21_vit{size if size == 'G' else size.lower()}_pretrain",
-        seed=239,
-        network=network(size, predictor_depth=24, variant="vjepa2_1", pred_num_mask_tokens=8),
-        clip=ClipConfig(
-            num_frames=16,
-            crop_size=256,
-            batch_size=128 if on_paper else _GLOBAL_BATCH,
-            micro_batch=2 if on_paper else per_gpu,
-        ),
-        images=_images(mode, crop_size=256, micro_batch=36 if size == "G" else 72),
-        objective=_objective_2_1(mode),
-        schedule=ScheduleConfig(
-            num_steps=num_steps,
-            warmup_share=_WARMUP / num_steps,
-            cooldown_share=0.0,
-            start_lr=1e-4,
-            lr=5.25e-4 if on_paper else 6e-4,
-            final_lr=5.25e-4 if on_paper else 6e-4,
-            stretch=_stretch(mode),
-        ),
-        truncation="micro_batch",
-        runtime=_ON_MANY_GPUS,
-    )
-
-
-def _cooldown_2_1(size: Size, mode: Mode) -> PretrainConfig:
-    on_paper = mode == "paper"
-    per_gpu = 6 if size == "G" else 12
-    return PretrainConfig(
-        recipe=f"vjepa21_vit{size}_cooldown",
-        seed=239,
-        network=None,
-        clip=ClipConfig(
-            num_frames=64,
-            crop_size=384 if on_paper else 256,
-            batch_size=128 if on_paper else _GLOBAL_BATCH,
-            micro_batch=2 if on_paper else per_gpu,
-        ),
-        images=_images(
-            mode, crop_size=512 if on_paper else 256, micro_batch=36 if size == "G" else 72
-        ),
-        # The configuration files switch the weights off; the paper does not say so.
-        objective=ObjectiveConfig(context_weight=0.5, distance_weights=on_paper),
-        schedule=_only_cooldown(mode, lr=6e-4),
-        truncation="micro_batch",
-        runtime=_ON_MANY_GPUS,
-    )
-
-
-def _distilled(size: Size) -> PretrainConfig:
-    num_steps = 135_000 + _COOLDOWN
-    return PretrainConfig(
-        recipe=f"vjepa21_vit{size.lower()}_distilled",
-        seed=239,
-        network=network(
-            size,
-            predictor_depth=12,
-            variant="vjepa2_1",
-            pred_num_mask_tokens=8,
-            pred_num_levels=1,
-            pred_output_size=1664,
-        ),
-        clip=ClipConfig(num_frames=16, crop_size=256, batch_size=128, micro_batch=2),
-        cooldown_clip=ClipConfig(num_frames=64, crop_size=384, batch_size=128, micro_batch=2),
-        images=_images("paper", crop_size=256, micro_batch=72).model_copy(
-            update={"cooldown_crop_size": 512}
-        ),
-        objective=ObjectiveConfig(
-            context_weight=0.5,
-            context_rise=(15_000 / num_steps, 30_000 / num_steps),
-            teacher="vjepa2.1-vitG-384",
-        ),
-        schedule=ScheduleConfig(
-            num_steps=num_steps,
-            warmup_share=_WARMUP / num_steps,
-            cooldown_share=_COOLDOWN / num_steps,
-            lr=5.25e-4,
-        ),
-        truncation="micro_batch",
-        runtime=_ON_MANY_GPUS,
-    )
-
-
-def _only_cooldown(mode: Mode, *, lr: float) -> ScheduleConfig:
+def only_cooldown(mode: Mode, *, lr: float) -> ScheduleConfig:
+    """The rate falls along a line, with no warm-up, from the first update on."""
     return ScheduleConfig(
-        num_steps=_COOLDOWN,
+        num_steps=COOLDOWN,
         warmup_share=0.0,
         cooldown_share=1.0,
         lr=lr,
         final_lr=1e-6,
-        stretch=_stretch(mode),
+        stretch=stretch_of(mode),
     )
 
 
-def _stretch(mode: Mode) -> float:
+def stretch_of(mode: Mode) -> float:
+    """The configuration files make schedules longer than runs."""
     return 1.0 if mode == "paper" else PUBLISHED_STRETCH
