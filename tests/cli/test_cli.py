@@ -47,7 +47,7 @@ def test_version() -> None:
 def test_help_lists_the_verbs() -> None:
     result = call("--help")
     assert result.exit_code == 0
-    for verb in VERBS:
+    for verb in (*VERBS, "pretrain", "report"):
         assert re.search(rf"^  {verb} ", result.stdout, re.MULTILINE)
     summaries = result.stdout.partition("Commands:")[2]
     assert "..." not in summaries  # none is cut off

@@ -331,7 +331,10 @@ def test_an_alarm_rolls_back_to_the_last_healthy_checkpoint_at_half_the_rate(
 def test_a_rolled_back_run_keeps_its_rate_after_a_kill_and_lowers_it_again(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"health": {"action": "rollback", "every": 2}, "runtime": {"checkpoint_every": 2}}
+    options = {
+        "health": {"action": "rollback", "every": 2},
+        "runtime": {"checkpoint_every": 2, "keep_checkpoints": 5},
+    }
     alarm_at(6, monkeypatch)
     run_quietly(tiny_run(clips, **options), tmp_path / "run", stop_at=8)
     # As after a kill between the roll-back and the next checkpoint.
