@@ -70,11 +70,14 @@ class Update:
         frames: int = FRAMES,
         recompute: bool = False,
         half: bool = False,
+        teacher_config: VJEPA2Config | None = None,
     ) -> None:
         torch.manual_seed(0)
         model = VJEPA2Model(config)
         student = MaskedPrediction(model.encoder, model.predictor).train()
         teacher = frozen_copy(model.encoder)
+        if teacher_config is not None:
+            teacher = frozen_copy(VJEPA2Model(teacher_config).encoder)
         for part in (model.encoder, model.predictor):
             part.gradient_checkpointing = recompute
         side = SIDE if frames > 1 else 2 * SIDE  # 64 tokens either way
@@ -159,12 +162,13 @@ def test_parts_that_do_not_depend_on_the_batch() -> None:
         "encoder": encoder,
         "predictor": predictor,
         "trainable": encoder + predictor,
+        "average": encoder,
         "teacher": encoder,
     }
     numbers = {"weights": 1, "gradients": 1, "optimizer state": 2}
     for name, count in numbers.items():  # float32, and what allocators add
         assert found.memory_bytes[name] == int(4 * count * (encoder + predictor) * 1.1)
-    assert found.memory_bytes["teacher"] == int(4 * encoder * 1.1)
+    assert found.memory_bytes["average"] == int(4 * encoder * 1.1)
     assert found.tokens == {"teacher": 128, "student": 54, "predictor": 194}
     assert found.memory_bytes["total"] == sum(
         value for name, value in found.memory_bytes.items() if name != "total"
@@ -200,8 +204,48 @@ def test_processes_share_work_and_weights() -> None:
     assert one.flops == four.flops
     assert four.seconds(1e9, utilisation=0.5) == one.seconds(1e9, utilisation=0.5) / 4
     assert one.seconds(1e9, utilisation=0.5) == one.flops["total"] / 0.5e9
-    for name in ("weights", "teacher", "optimizer state", "activations"):
+    for name in ("weights", "average", "optimizer state", "activations"):
         assert four.memory_bytes[name] == pytest.approx(one.memory_bytes[name] / 4, abs=2)
+
+
+WIDE_TEACHER = {
+    **LEVELS,
+    "hidden_size": 192,
+    "num_hidden_layers": 6,
+    "hierarchical_layers": [1, 5],
+    "num_attention_heads": 6,
+}
+
+
+def test_a_frozen_teacher_is_held_and_works() -> None:
+    """Distillation: besides the average, which does not teach, and costs its memory as before."""
+    student = network("eager", **ONE_LEVEL, pred_output_size=192)
+    teacher = network("eager", **WIDE_TEACHER)
+    found = expected(student, teacher_network=teacher)
+    alone = expected(student)
+    counted = Update(student, teacher_config=teacher).flops
+    assert found.flops["total"] == pytest.approx(counted, rel=0.002)
+    assert found.flops["total"] > 1.2 * alone.flops["total"]
+    for name in ("student", "predictor", "backward"):
+        assert found.flops[name] == alone.flops[name]
+    numbers = sum(value.numel() for value in VJEPA2Model(teacher).encoder.parameters())
+    assert found.num_parameters["teacher"] == numbers
+    assert found.num_parameters["trainable"] == alone.num_parameters["trainable"]
+    assert found.memory_bytes["teacher"] == int(4 * numbers * 1.1)
+    assert found.memory_bytes["average"] == alone.memory_bytes["average"]
+    more = found.memory_bytes["total"] - alone.memory_bytes["total"]
+    assert more == found.memory_bytes["teacher"]
+
+
+def test_a_large_teacher_reading_long_clips_is_the_fullest_moment() -> None:
+    """A student that sees few tokens keeps little; the teacher sees all of them."""
+    teacher = network(hidden_size=768, num_attention_heads=12)
+    student = network(hidden_size=24, num_attention_heads=2, num_hidden_layers=1)
+    found = expected(student, masks=((2, 2),), teacher_network=teacher)
+    assert found.peak_moment == "teacher"
+    # One block of the teacher: wide activation before and after, queries, keys and values.
+    assert found.memory_bytes["workspace"] >= BATCH * 64 * 4 * (2 * 4 + 3) * 768
+    assert "teacher's pass" in found.text()
 
 
 def test_shares_of_tokens_and_counts_are_the_same() -> None:

@@ -33,6 +33,7 @@ from vjepa2.training.forecast_counts import (
     mask_counts,
     sizes_of,
     stacks_of,
+    teaching_bytes,
     widths_of,
 )
 
@@ -44,18 +45,22 @@ HELD_SHARE = {"cpu": 1.1, "cuda": 1.04}
 LIBRARY_BYTES = {"cpu": 50 * 2**20, "cuda": 500 * 2**20}
 CALIBRATION_SECONDS = 0.2
 
+Moment = Literal["teacher", "backward", "optimizer"]
+
 
 @dataclass(frozen=True)
 class Forecast:
     """What one update costs.
 
     Attributes:
-        num_parameters: by part: "encoder", "predictor", "trainable" of both, "teacher".
+        num_parameters: by part: "encoder", "predictor", "trainable" of both; "average" of the
+            encoder; "teacher", the average or another encoder.
         tokens: of one update, over all clips and masks: "teacher", "student", "predictor".
         flops: of one update, over all processes: "teacher", "student", "predictor" (forward),
             "backward", "recompute", "total".
         memory_bytes: of one process at the fullest moment, by what they hold; "total" is the sum.
-        peak_moment: "backward" (all activations are there) or "optimizer" (all gradients are).
+        peak_moment: "backward" (all activations are there), "optimizer" (all gradients are) or
+            "teacher" (a large one reads the clips).
         num_processes: of the run.
     """
 
@@ -63,7 +68,7 @@ class Forecast:
     tokens: Mapping[str, int]
     flops: Mapping[str, float]
     memory_bytes: Mapping[str, int]
-    peak_moment: Literal["backward", "optimizer"]
+    peak_moment: Moment
     num_processes: int
 
     def seconds(self, peak_flops: float, *, utilisation: float) -> float:
@@ -73,7 +78,11 @@ class Forecast:
     def text(self, *, seconds: float | None = None, num_steps: int | None = None) -> str:
         """Lines for people; `seconds` of an update, if known, and `num_steps` left."""
         count, tokens, memory = self.num_parameters, self.tokens, self.memory_bytes
-        moment = {"backward": "backward pass", "optimizer": "optimizer's step"}[self.peak_moment]
+        moment = {
+            "teacher": "teacher's pass",
+            "backward": "backward pass",
+            "optimizer": "optimizer's step",
+        }[self.peak_moment]
         large = {
             name: value
             for name, value in sorted(memory.items(), key=lambda item: -item[1])
@@ -111,6 +120,7 @@ def forecast(
     device: str = "cpu",
     recompute: bool = False,
     teacher: bool = True,
+    teacher_network: VJEPA2Config | None = None,
     adapter_rank: int = 0,
     adapter_targets: Sequence[str] = ("query", "value"),
 ) -> Forecast:
@@ -130,6 +140,8 @@ def forecast(
         device: kind of device, "cpu" or "cuda".
         recompute: blocks keep only their inputs.
         teacher: whether an average of the encoder is kept beside it.
+        teacher_network: of a frozen teacher that is held besides and makes the targets
+            (distillation); None: the average makes them.
         adapter_rank: of low-rank adapters in an encoder that is not trained itself; 0: none.
         adapter_targets: layers of a block that have one.
 
@@ -150,7 +162,9 @@ def forecast(
     )
     counts = [mask_counts(mask, grid) for mask in masks]
     encoder, predictor = stacks_of(network)
-    parameters = count_parameters(network, rank=adapter_rank, targets=adapter_targets)
+    parameters = count_parameters(
+        network, rank=adapter_rank, targets=adapter_targets, teacher_network=teacher_network
+    )
     flops = {
         name: batch_size * value
         for name, value in count_flops(
@@ -161,6 +175,7 @@ def forecast(
             recompute=recompute,
             rank=adapter_rank,
             targets=adapter_targets,
+            teacher_network=teacher_network,
         ).items()
     }
     tokens = {
@@ -183,13 +198,15 @@ def forecast(
     trained = parameters["encoder"] + parameters["predictor"]
     held = {
         "weights": 4 * trained // shards,
-        "teacher": 4 * parameters["teacher"] * teacher // shards,
+        "average": 4 * parameters["average"] * teacher // shards,
+        "teacher": 4 * parameters["teacher"] // shards if teacher_network else 0,
         "optimizer state": 8 * parameters["trainable"] // shards,
         "libraries": LIBRARY_BYTES[kind],
         "input": input_bytes(network, num_frames, crop_size, own=own, micro=micro),
     }
     if shards > 1:  # two blocks at a time are whole: one computes, the next is on its way
-        held["gathered weights"] = 2 * 4 * max(block_parameters(s) for s in (encoder, predictor))
+        stacks = [encoder, predictor, *stacks_of(teacher_network or network)[:1]]
+        held["gathered weights"] = 2 * 4 * max(map(block_parameters, stacks))
     gradients = 4 * parameters["trainable"] // shards
     # Buckets of DDP stay; else gradients exist from the first backward pass of an update on. On a
     # CPU what blocks free before they recompute lies in pieces too small for gradients.
@@ -199,18 +216,25 @@ def forecast(
         steps = network.tubelet_size + (1 if network.model_type == "vjepa2_1" else 0)
         patches = network.in_chans * network.patch_size**2 * steps * encoder.width
         copies = 2 * (trained - patches) // shards
-    backward = held | {
-        "activations": int(micro * activations),
-        "targets": micro * grid.num_tokens * widths_of(network)[1] * 4,
-        "workspace": int(micro * workspace),
-        "gradients": gradients if has_gradients else 0,
-        "bfloat16 copies of weights": copies,
+    waiting = {"gradients": gradients} if has_gradients else {}
+    told = widths_of(network)[1]
+    teaching = teaching_bytes(teacher_network or network, grid, sizes, told=told)
+    moments: dict[Moment, dict[str, int]] = {
+        "backward": {
+            **held,
+            **waiting,
+            "activations": int(micro * activations),
+            "targets": micro * grid.num_tokens * told * 4,
+            "workspace": int(micro * workspace),
+            "bfloat16 copies of weights": copies,
+        },
+        "optimizer": {**held, "gradients": gradients},
+        "teacher": {**held, **waiting, "workspace": int(micro * teaching)},
     }
-    optimizer = held | {"gradients": gradients}
-    fuller = sum(backward.values()) >= sum(optimizer.values())
+    fullest = max(moments, key=lambda moment: sum(moments[moment].values()))
     memory = {
         name: int(value if name == "libraries" else value * HELD_SHARE[kind])
-        for name, value in (backward if fuller else optimizer).items()
+        for name, value in moments[fullest].items()
         if value
     }
     memory["total"] = sum(memory.values())
@@ -219,7 +243,7 @@ def forecast(
         tokens=tokens,
         flops=flops,
         memory_bytes=memory,
-        peak_moment="backward" if fuller else "optimizer",
+        peak_moment=fullest,
         num_processes=processes,
     )
 

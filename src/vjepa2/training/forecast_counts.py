@@ -98,21 +98,35 @@ def block_parameters(stack: Stack) -> int:
     return 4 * stack.width**2 + 2 * stack.width * stack.hidden + 9 * stack.width + stack.hidden
 
 
-def count_parameters(network: VJEPA2Config, *, rank: int, targets: Sequence[str]) -> dict[str, int]:
-    """By part, see `Forecast`; made of the network without memory."""
+def count_parameters(
+    network: VJEPA2Config,
+    *,
+    rank: int,
+    targets: Sequence[str],
+    teacher_network: VJEPA2Config | None = None,
+) -> dict[str, int]:
+    """By part, see `Forecast`; made of the networks without memory."""
+    encoder, predictor = _numbers_in(network)
+    stack, _ = stacks_of(network)
+    adapters = stack.depth * sum(_adapter(stack, rank, name) for name in targets) if rank else 0
+    average = encoder + adapters
+    return {
+        "encoder": encoder + adapters,
+        "predictor": predictor,
+        "trainable": predictor + (adapters if rank else encoder),
+        "average": average,
+        "teacher": average if teacher_network is None else _numbers_in(teacher_network)[0],
+    }
+
+
+def _numbers_in(network: VJEPA2Config) -> tuple[int, int]:
+    """Parameters of encoder and predictor."""
     with torch.device("meta"):
         model = VJEPA2Model(network)
     encoder, predictor = (
         sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.predictor)
     )
-    stack, _ = stacks_of(network)
-    adapters = stack.depth * sum(_adapter(stack, rank, name) for name in targets) if rank else 0
-    return {
-        "encoder": encoder + adapters,
-        "predictor": predictor,
-        "trainable": predictor + (adapters if rank else encoder),
-        "teacher": encoder + adapters,
-    }
+    return encoder, predictor
 
 
 def _adapter(stack: Stack, rank: int, target: str) -> int:
@@ -137,6 +151,7 @@ def count_flops(
     recompute: bool,
     rank: int,
     targets: Sequence[str],
+    teacher_network: VJEPA2Config | None = None,
 ) -> dict[str, float]:
     """Of one clip, by part."""
     encoder, predictor = stacks_of(network)
@@ -145,7 +160,9 @@ def count_flops(
     attention_backward = ATTENTION_BACKWARD[network._attn_implementation or "sdpa"]
     has_levels, tells_context = read > width, network.model_type == "vjepa2_1"
     total = dict.fromkeys(("teacher", "student", "predictor", "backward", "recompute"), 0.0)
-    total["teacher"] = 2.0 * grid.num_tokens * patch * width + sum(encoder.flops(grid.num_tokens))
+    teacher, _ = stacks_of(teacher_network or network)
+    total["teacher"] = 2.0 * grid.num_tokens * patch * teacher.width
+    total["teacher"] += sum(teacher.flops(grid.num_tokens))
     per_token = 2 * encoder.depth * sum(_adapter(encoder, rank, name) for name in targets)
     for visible, hidden in counts:
         embedding = 2.0 * visible * patch * width
@@ -197,7 +214,7 @@ def activation_bytes(
             block = stack.kept_bytes(sizes, frozen=is_frozen) * num_tokens
             if is_eager:
                 block += 4 * stack.heads * num_tokens**2
-            inside = num_tokens * sizes.compute * (2 * stack.hidden + 3 * stack.width)
+            inside = inside_block(stack, num_tokens, sizes)
             if recompute:
                 kept += stack.depth * num_tokens * stack.width * sizes.compute
                 inside += block
@@ -213,6 +230,29 @@ def activation_bytes(
         ends = hidden + (visible if network.model_type == "vjepa2_1" else 0)
         kept += ends * (predictor.width * sizes.compute + 4 * told)  # ahead of its end; errors
     return kept, needed
+
+
+def inside_block(stack: Stack, num_tokens: int, sizes: Sizes) -> float:
+    """Bytes that one clip needs for a moment within a block, beside what is kept."""
+    return float(num_tokens * sizes.compute * (2 * stack.hidden + 3 * stack.width))
+
+
+def teaching_bytes(teacher: VJEPA2Config, grid: TokenGrid, sizes: Sizes, *, told: int) -> float:
+    """Bytes of one clip while the teacher reads it: its tokens, one block, and the targets.
+
+    Args:
+        teacher: whose encoder runs, without gradient.
+        grid: of the whole clip.
+        sizes: of numbers.
+        told: width of the targets, all levels side by side.
+    """
+    stack, _ = stacks_of(teacher)
+    num_tokens = grid.num_tokens
+    in_blocks = num_tokens * stack.width * sizes.norm_input + inside_block(stack, num_tokens, sizes)
+    # Levels wait until all are there; in the end they are joined, and then normed in float32.
+    levels = num_tokens * told * sizes.norm_input
+    at_end = levels + 2 * num_tokens * told * 4
+    return max(in_blocks + (levels if told > stack.width else 0), at_end)
 
 
 def input_bytes(
