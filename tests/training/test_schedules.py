@@ -132,6 +132,15 @@ def test_constant_by_default_of_the_final_values() -> None:
     assert (rates.weight_decay, rates.momentum) == (0.04, 0.99925)
 
 
+def test_runs_without_end_are_refused() -> None:
+    with pytest.raises(ConfigError, match="num_steps.*less than or equal to 1000000000"):
+        ScheduleConfig(num_steps=10**9 + 1)
+    with pytest.raises(ConfigError, match="stretch.*less than or equal to 100"):
+        ScheduleConfig(stretch=1e308)
+    longest = ScheduleConfig(num_steps=10**9, stretch=100)
+    assert longest.rates(10**9 - 1).lr < longest.lr
+
+
 def test_contradictions_are_refused() -> None:
     with pytest.raises(ConfigError, match="together they must be at most 1"):
         ScheduleConfig(warmup_share=0.6, cooldown_share=0.5)

@@ -1,21 +1,23 @@
 """Settings of the mask generator."""
 
-import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from vjepa2.strict_config import StrictConfig
 
+MAX_ASPECT_RATIO = 1000.0
+
 
 class MaskConfig(StrictConfig):
     """One way of masking; a run uses several on every clip.
 
     Attributes:
-        num_blocks: blocks per sample; they may overlap.
+        num_blocks: blocks per sample, at most 1024; they may overlap.
         spatial_scale: share of a time step's tokens that a block covers, drawn in this range.
         temporal_scale: share of the time steps that a block covers, drawn in this range.
-        aspect_ratio: height over width of a block, drawn evenly in this range.
+        aspect_ratio: height over width of a block, drawn evenly in this range, within 1/1000 and
+            1000.
         max_temporal_keep: time steps after this share of them are all hidden.
         max_context: context tokens per sample at most, the first ones; None: no limit.
         complement: after truncation, "targets" makes every token outside the context a target,
@@ -27,7 +29,7 @@ class MaskConfig(StrictConfig):
             other options are worded as if it were off.
     """
 
-    num_blocks: int = Field(default=8, ge=1)
+    num_blocks: int = Field(default=8, ge=1, le=1024)
     spatial_scale: tuple[float, float] = (0.15, 0.15)
     temporal_scale: tuple[float, float] = (1.0, 1.0)
     aspect_ratio: tuple[float, float] = (0.75, 1.5)
@@ -42,9 +44,11 @@ class MaskConfig(StrictConfig):
     def _ranges_are_in_order(self) -> Self:
         for name in ("spatial_scale", "temporal_scale", "aspect_ratio"):
             low, high = getattr(self, name)
-            most = math.inf if name == "aspect_ratio" else 1.0
+            most = MAX_ASPECT_RATIO if name == "aspect_ratio" else 1.0
             if not 0 < low <= high <= most:
                 raise ValueError(f"{name} must be (low, high) with 0 < low <= high <= {most:g}")
+        if self.aspect_ratio[0] < 1 / MAX_ASPECT_RATIO:
+            raise ValueError(f"aspect_ratio must not be below {1 / MAX_ASPECT_RATIO:g}")
         if self.min_context + self.min_target > 1:
             raise ValueError("min_context and min_target together are more than all tokens")
         return self

@@ -26,6 +26,7 @@ from vjepa2.strict_config import StrictConfig
 Phase = Literal["warmup", "main", "cooldown"]
 
 PUBLISHED_STRETCH = 1.25
+MAX_STEPS = 1_000_000_000
 
 
 class Rates(NamedTuple):
@@ -59,14 +60,14 @@ class ScheduleConfig(StrictConfig):
         momentum, final_momentum: of the teacher's average, linear; None: constant.
     """
 
-    num_steps: int = Field(10_000, ge=1)
+    num_steps: int = Field(10_000, ge=1, le=MAX_STEPS)
     warmup_share: float = Field(0.05, ge=0, le=1)
     cooldown_share: float = Field(0.05, ge=0, le=1)
     start_lr: float = Field(1e-4, ge=0)
     lr: float = Field(5.25e-4, gt=0)
     final_lr: float = Field(1e-6, ge=0)
     kind: Literal["constant", "cosine"] = "constant"
-    stretch: float = Field(1.0, ge=1)
+    stretch: float = Field(1.0, ge=1, le=100)
     weight_decay: float = Field(0.04, ge=0)
     final_weight_decay: float | None = Field(None, ge=0)
     momentum: float = Field(0.99925, ge=0, le=1)
