@@ -47,6 +47,24 @@ def test_going_on_cuts_what_is_done_again_and_repairs_a_torn_line(tmp_path: Path
     assert path.read_text() == ""
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["9" * 5000, "[" * 100_000, "[" * 100_000 + "]" * 100_000, '"\udcff', "1, 2"],
+    ids=["digits", "brackets", "nested", "not UTF-8", "no value"],
+)
+def test_going_on_leaves_out_damaged_lines(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"step": step, "kind": "step", "loss": step / 7} for step in range(3)]
+    texts = [json.dumps(line) for line in lines]
+    texts.insert(1, f'{{"step": 0, "kind": "step", "loss": {damage}}}')
+    path.write_text("\n".join(texts), encoding="utf-8", errors="surrogateescape")
+    assert list(read_metrics(path)) == lines
+    log = MetricsLog(path)
+    log.start_from(3)
+    log.close()
+    assert lines_of(path) == lines
+
+
 def test_only_the_first_process_writes(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "m.jsonl", enabled=False, tensorboard=tmp_path / "board")
     log.start_from(0)

@@ -62,10 +62,13 @@ class MetricsLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
-                with atomic_path(self.path) as temporary, temporary.open("w") as kept:
-                    for values in read_metrics(self.path):
+                with (
+                    atomic_path(self.path) as temporary,
+                    temporary.open("w", encoding="utf-8") as kept,
+                ):
+                    for line, values in _whole_lines(self.path):
                         if values["step"] < step:
-                            kept.write(json.dumps(values) + "\n")
+                            kept.write(line.rstrip("\n") + "\n")
             self._file = self.path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
@@ -123,15 +126,21 @@ class MetricsLog:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The lines of a log, oldest first; a line that a kill cut off is passed over."""
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
+    """The lines of a log, oldest first; one that is cut off or damaged is passed over."""
+    for _, values in _whole_lines(Path(path)):
+        yield values
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every line that a log may hold, and its values."""
+    with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # also thousands of digits or brackets
                 continue
             if isinstance(values, dict) and isinstance(values.get("step"), int):
-                yield values
+                yield line, values
 
 
 def _finite(value: Any) -> Any:
