@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from vjepa2.training.engine import (
     StopSignals,
     StopTraining,
     TrainingResult,
+    check_stop_at,
     is_out_of_memory,
     run_training,
 )
@@ -245,13 +247,38 @@ def test_a_run_may_ask_to_end(tmp_path: Path) -> None:
 
 
 def test_bad_ends_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="stop_at must be 10 or less"):
-        train(tmp_path, stop_at=11)
+    for stop_at in (-5, 11):
+        with pytest.raises(ConfigError, match=f"stop_at must be 0 to 10, .* got {stop_at}"):
+            train(tmp_path, stop_at=stop_at)
+    assert not (tmp_path / "c").exists()
     with pytest.raises(ConfigError, match="checkpoint_every must be 1 or more"):
         train(tmp_path, checkpoint_every=0)
     train(tmp_path, stop_at=6)
     with pytest.raises(ConfigError, match="at step 6 already; stop_at=3"):
         train(tmp_path, stop_at=3)
+
+
+def test_where_a_run_ends() -> None:
+    assert [check_stop_at(stop, 7) for stop in (None, 0, 3, 7)] == [7, 0, 3, 7]
+    for wrong in (-1, 8, 10**5000, True, 2.0):
+        with pytest.raises(ConfigError, match="stop_at must be"):
+            check_stop_at(wrong, 7)  # type: ignore[arg-type]
+
+
+def test_time_of_measurements_is_not_time_of_updates(tmp_path: Path) -> None:
+    run = TinyRun(one_process())
+    step = run.run_step
+
+    def measured(now: int) -> dict[str, float]:
+        measuring = 0.5 if now == 2 else 0.0
+        time.sleep(measuring)
+        return {**step(now), "measure_seconds": measuring}
+
+    run.run_step = measured  # type: ignore[method-assign]
+    train(tmp_path, run, stop_at=3)
+    seconds = [line["seconds"] for line in lines(tmp_path, "step")]
+    assert 0 < seconds[2] < 0.4
+    assert lines(tmp_path, "step")[2]["measure_seconds"] == 0.5
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
@@ -287,6 +314,24 @@ def test_progress_in_a_log_file_is_a_plain_line_now_and_then(
     assert out.getvalue().splitlines() == [
         "steps: 5/100, loss 0.2500, 2 s a step, 3 min left",
         "steps: 10/100, loss 0.2500, 2 s a step, 3 min left",
+    ]
+
+
+def test_time_left_leaves_out_the_first_step_measurements_and_checkpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    out = io.StringIO()
+    with StepProgress(total=100, start=0, stream=out) as progress:
+        steps = ((60, 0), (2, 0), (31, 29), (2, 0), (50, 0), (2, 0))
+        for step, (seconds, measuring) in enumerate(steps, start=1):
+            now[0] += seconds
+            progress.show(step, {"loss": 0.25, "measure_seconds": float(measuring)})
+    assert out.getvalue().splitlines() == [
+        "steps: 1/100, loss 0.2500",  # it may have compiled
+        "steps: 3/100, loss 0.2500, 2 s a step, 3 min left",
+        "steps: 5/100, loss 0.2500, 2 s a step, 3 min left",  # a checkpoint was written
     ]
 
 

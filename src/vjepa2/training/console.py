@@ -1,7 +1,9 @@
 """What a person sees of a run: a bar on a terminal, a plain line now and then otherwise."""
 
+import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TextIO
@@ -11,11 +13,15 @@ from vjepa2.progress import SECONDS_BETWEEN_LINES
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-SMOOTHING = 0.9  # weight of the past in the shown loss and time per step
+SMOOTHING = 0.9  # weight of the past in the shown loss
+STEPS_OF_TIME = 21  # the shown time per step is the median of so many
 
 
 class StepProgress(AbstractContextManager["StepProgress"]):
     """Shows steps, loss and time left on `stream`.
+
+    The time of a step is the median of the last ones, without the first (which starts workers and
+    may compile) and without "measure_seconds": neither says how long the others will take.
 
     Args:
         total: number of the last step plus one.
@@ -32,7 +38,8 @@ class StepProgress(AbstractContextManager["StepProgress"]):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._loss: float | None = None
-        self._seconds: float | None = None
+        self._num_shown = 0
+        self._seconds: deque[float] = deque(maxlen=STEPS_OF_TIME)
         self._last_time = self._last_line = time.monotonic()
 
     def __enter__(self) -> "StepProgress":
@@ -63,7 +70,9 @@ class StepProgress(AbstractContextManager["StepProgress"]):
         seconds, self._last_time = now - self._last_time, now
         if "loss" in numbers:
             self._loss = _smooth(self._loss, numbers["loss"])
-            self._seconds = _smooth(self._seconds, seconds)
+            self._num_shown += 1
+            if self._num_shown > 1:
+                self._seconds.append(seconds - numbers.get("measure_seconds", 0.0))
         self._step = step
         if self._quiet:
             return
@@ -75,10 +84,13 @@ class StepProgress(AbstractContextManager["StepProgress"]):
             self._out.flush()
 
     def _state(self) -> str:
-        if self._loss is None or self._seconds is None:
+        if self._loss is None:
             return "starting"
-        left = (self._total - self._step) * self._seconds
-        return f"loss {self._loss:.4f}, {self._seconds:.2g} s a step, {time_text(left)} left"
+        if not self._seconds:
+            return f"loss {self._loss:.4f}"
+        seconds = statistics.median(self._seconds)
+        left = time_text((self._total - self._step) * seconds)
+        return f"loss {self._loss:.4f}, {seconds:.2g} s a step, {left} left"
 
 
 def _smooth(past: float | None, new: float) -> float:

@@ -16,7 +16,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from vjepa2.errors import ConfigError, DivergedError, TrainingMemoryError, checked_integer
+from vjepa2.errors import (
+    ConfigError,
+    DivergedError,
+    TrainingMemoryError,
+    checked_integer,
+    in_digits,
+)
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.checkpoint_folder import step_name
 from vjepa2.training.console import StepProgress
@@ -38,7 +44,8 @@ class Trainable(Protocol):
 
         Returns:
             numbers of this process for the log, "loss" among them; the engine takes their mean
-            over the processes, so that the names must be the same in all.
+            over the processes, so that the names must be the same in all. "measure_seconds" is
+            time of this call that was no part of the update; "seconds" is logged without it.
 
         Raises:
             RollBack: go back to an earlier checkpoint instead.
@@ -130,11 +137,11 @@ def run_training(
         DivergedError: the loss is NaN or infinite. Nothing of that step was saved.
         TrainingMemoryError: the device has too little memory.
         OutputError: a checkpoint or the log cannot be written, or another run trains here.
-        ConfigError: `stop_at` is outside the run or `checkpoint_every` below 1.
+        ConfigError: see `check_stop_at`, or `checkpoint_every` is below 1.
         WeightsError: the newest checkpoint is damaged or belongs to another run.
     """
     checked_integer("checkpoint_every", checkpoint_every, least=1)
-    end = num_steps if stop_at is None else checked_integer("stop_at", stop_at, most=num_steps)
+    end = check_stop_at(stop_at, num_steps)
     engine = _Engine(trainable, store, log, processes, on_saved)
     with store.lock(), StopSignals() as signals:
         try:
@@ -161,6 +168,22 @@ def run_training(
         finally:
             log.close()
     return TrainingResult(reason, engine.step, engine.resumed_from, signals.caught, engine.alarm)
+
+
+def check_stop_at(stop_at: int | None, num_steps: int) -> int:
+    """The step before which a run ends: `stop_at`, or `num_steps` without one.
+
+    Raises:
+        ConfigError: it lies outside the run.
+    """
+    if stop_at is None:
+        return num_steps
+    end = checked_integer("stop_at", stop_at)
+    if not 0 <= end <= num_steps:
+        raise ConfigError(
+            f"stop_at must be 0 to {num_steps}, the updates of the whole run, got {in_digits(end)}."
+        )
+    return end
 
 
 class _Engine:
@@ -217,9 +240,10 @@ class _Engine:
             if is_out_of_memory(error):
                 raise self._out_of_memory(error, memory_advice) from error
             raise
+        seconds = time.perf_counter() - started - own.get("measure_seconds", 0.0)
         own = {
             **own,
-            "seconds": time.perf_counter() - started,
+            "seconds": max(seconds, 0.0),
             "stop": float(signals.caught is not None),
         }
         numbers = self.processes.mean(own)
