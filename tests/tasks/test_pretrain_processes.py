@@ -60,9 +60,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = write_clips(folder / "clips")
 
     def config(sharding: str = "auto", steps: int = 8, **more: Any) -> dict[str, Any]:
-        run = tiny_run(
-            clips, **{**BASE, **more}, runtime={"sharding": sharding}, schedule={"num_steps": steps}
-        )
+        runtime = {"sharding": sharding, **more.pop("runtime", {})}
+        run = tiny_run(clips, **{**BASE, **more}, runtime=runtime, schedule={"num_steps": steps})
         return run.model_dump(mode="json")
 
     def job(name: str, *args: Any, stop_at: int | None = None, **more: Any) -> dict[str, Any]:
@@ -73,8 +72,34 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             values = tiny_run(clips).__class__(**each["config"])
             pretrain(values, each["out"], stop_at=each["stop_at"], quiet=True)
 
+    deep = {"variant": "vjepa2_1", "levels": [0, 1], "drop_path_rate": 0.0}
+    with_images: dict[str, Any] = {
+        "network": deep,
+        "images": {
+            "data": {"sources": [{"path": str(clips), "frame_step": 1}], "workers": 0},
+            "crop_size": 24,
+            "batch_size": 4,
+            "micro_batch": 2,
+            "masks": [{"num_blocks": 2, "spatial_scale": (0.2, 0.2)}],
+        },
+        "objective": {"context_weight": 0.5},
+    }
+    distilled: dict[str, Any] = {
+        "network": {**deep, "pred_num_levels": 1, "pred_output_size": 48},
+        "objective": {"teacher": str(folder / "teacher" / "model"), "context_weight": 0.5},
+    }
+    adapted: dict[str, Any] = {
+        "network": None,
+        "start_from": str(folder / "one_3"),
+        "adapters": {"rank": 2, "alpha": 4.0},
+    }
+    cheap = {"dtype": "bfloat16", "recompute": True}
     alone(
         job("one_3", steps=3),
+        job("teacher", steps=1, network={**deep, "hidden_size": 48}),
+        job("images_3", steps=3, **with_images),
+        job("distilled_3", steps=3, **distilled),
+        job("adapted_3", steps=3, **adapted),
         job("packed_3", steps=3, truncation="none"),
         job("one_8"),
         job("one_then_two", stop_at=4),
@@ -84,6 +109,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             job("ddp_3", "ddp", steps=3),
             job("fsdp2_3", "fsdp2", steps=3),
             job("packed_ddp_3", "ddp", steps=3, truncation="none"),
+            job("images_ddp_3", "ddp", steps=3, **with_images),
+            job("images_fsdp2_3", "fsdp2", steps=3, **with_images),
+            job("distilled_ddp_3", "ddp", steps=3, **distilled),
+            job("adapted_ddp_3", "ddp", steps=3, **adapted),
+            job("adapted_fsdp2_3", "fsdp2", steps=3, **adapted),
+            job("cheap_ddp_3", "ddp", steps=3, runtime=cheap),
             job("two_8", "ddp"),
             job("two_4_and_4", "ddp", stop_at=4),
             job("two_4_and_4", "ddp"),
@@ -106,6 +137,25 @@ def test_two_processes_equal_one_with_the_double_batch(runs: Path, other: str) -
 def test_two_processes_equal_one_without_truncation(runs: Path) -> None:
     """Micro-batches then hold different numbers of tokens."""
     assert largest_difference(runs / "packed_3", runs / "packed_ddp_3") < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("images_3", "images_ddp_3"),
+        ("images_3", "images_fsdp2_3"),
+        ("distilled_3", "distilled_ddp_3"),
+        ("adapted_3", "adapted_ddp_3"),
+        ("adapted_3", "adapted_fsdp2_3"),
+    ],
+)
+def test_two_processes_equal_one_whatever_is_trained(runs: Path, one: str, two: str) -> None:
+    """Some weights are only for images, some are frozen, some are merged at the end."""
+    assert largest_difference(runs / one, runs / two) < 1e-6
+
+
+def test_bfloat16_and_recomputation_on_two_processes_stay_near(runs: Path) -> None:
+    assert losses(runs / "cheap_ddp_3") == pytest.approx(losses(runs / "ddp_3"), abs=0.03)
 
 
 @pytest.mark.parametrize(("whole", "parts"), [("two_8", "two_4_and_4")])

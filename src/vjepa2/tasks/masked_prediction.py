@@ -8,7 +8,7 @@ Sources: arXiv:2506.09985, section 2.1 (V-JEPA 2); arXiv:2603.14482, section 3 (
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,9 @@ class MaskedPrediction(nn.Module):
         self.distance_weights = distance_weights
         self.distance_unit = distance_unit
         self.levels = encoder.config.predictor_levels
+        for part in (encoder.embeddings, predictor.embeddings):
+            if part.modality is not None:
+                part.register_forward_hook(_touch_both_modalities)
 
     def forward(
         self,
@@ -137,11 +140,11 @@ class MaskedPrediction(nn.Module):
                 at_visible.append(shares[1] * visible)
         prediction = torch.stack(at_hidden).mean()
         if not at_visible:
-            return Losses(self._touched(prediction, modality), prediction.detach(), None)
+            return Losses(prediction, prediction.detach(), None)
         context = torch.stack(at_visible).mean()
         # Also while the share is 0: a wrapper that averages gradients expects one of every weight.
         total = prediction + context_share * context
-        return Losses(self._touched(total, modality), prediction.detach(), context.detach())
+        return Losses(total, prediction.detach(), context.detach())
 
     def encode(self, pixels: Tensor) -> Tensor:
         """The student's last tokens of whole clips, [B, N, D]."""
@@ -196,22 +199,20 @@ class MaskedPrediction(nn.Module):
         )
         return hidden, visible
 
-    def _touched(self, loss: Tensor, modality: Modality) -> Tensor:
-        """The loss, joined by 0 times the weights that only the other modality uses.
 
-        V-JEPA 2.1 embeds clips and images by different weights. A process that sees only one of
-        the two would have no gradient for the other, and averaging over processes would wait.
-        """
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad and _is_of_other_modality(name, modality):
-                loss = loss + 0.0 * parameter.float().sum()
-        return loss
+def _touch_both_modalities(embeddings: nn.Module, inputs: Any, tokens: Tensor) -> Tensor:
+    """Tokens, joined by 0 times the weights of which some are only for clips, some for images.
 
-
-def _is_of_other_modality(name: str, modality: Modality) -> bool:
-    if modality == "image":
-        return ".patch_embeddings.proj." in name or name.endswith("modality.video")
-    return ".patch_embeddings_img.proj." in name or name.endswith("modality.image")
+    V-JEPA 2.1 embeds clips and images by different weights. A micro-batch is one of the two, and
+    a wrapper that averages gradients over processes waits for one of every weight. As a hook of
+    the embeddings this runs while FSDP2 has their whole weights together.
+    """
+    if not torch.is_grad_enabled():
+        return tokens
+    for name, parameter in embeddings.named_parameters():
+        if parameter.requires_grad and name.startswith(("patch_embeddings", "modality.")):
+            tokens = tokens + (0.0 * parameter.sum()).to(tokens.dtype)
+    return tokens
 
 
 def ids_of(mask: Masks | PackedMasks) -> tuple[Tensor, Tensor] | tuple[PackedIds, PackedIds]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vjepa2.errors import BadFilesError, CheckpointNotFoundError, OutputError, check_path
+from vjepa2.errors import BadFilesError, OutputError, check_path
 from vjepa2.files import write_json
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_folder import (
@@ -22,14 +22,15 @@ from vjepa2.tasks.pretrain_folder import (
     MODEL_NAME,
     count_bad_files,
     is_run,
-    load_run_config,
 )
 from vjepa2.tasks.pretrain_forecast import announce, run_forecasts
 from vjepa2.tasks.pretrain_networks import (
     Networks,
     finished_model,
     make_networks,
+    newest_checkpoint,
     save_finished_model,
+    starts_from_average,
 )
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
@@ -38,7 +39,7 @@ from vjepa2.training.engine import Reason, run_training
 from vjepa2.training.health import Verdict
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.sharding import full_state_dict
-from vjepa2.training.state import TrainingState
+from vjepa2.training.state import TrainingState, trained_names
 
 PROCESSOR_NAME = "video_preprocessor_config.json"
 
@@ -52,6 +53,11 @@ MAY_DIFFER = (
     "data.prefetch",
     "data.max_bad_share",
     "data.judge_after",
+)
+
+OPTIMIZER_ANEW = (
+    "The networks go on from the run in start_from; the optimizer begins anew, because the two "
+    "runs do not train the same parameters."
 )
 
 
@@ -165,7 +171,12 @@ def pretrain(
         )
         networks = make_networks(config)
         trainer = Pretrainer(config, networks, processes, store=store, log=log, folder=run)
-        forecasts = run_forecasts(config, networks.student.encoder.config, processes)
+        forecasts = run_forecasts(
+            config,
+            networks.student.encoder.config,
+            processes,
+            teacher=networks.target.config if networks.distils else None,
+        )
         numbers: dict[str, Any] = {}
         if processes.is_first:
             numbers = announce(forecasts, config, processes.device, quiet=quiet)
@@ -235,23 +246,28 @@ def may_differ(config: PretrainConfig) -> tuple[str, ...]:
 def start_from_run(trainer: Pretrainer) -> None:
     """Take networks and optimizer from the run that `start_from` names, if it names one.
 
+    The optimizer begins anew, and the run says so, where the other one trained other parameters.
+
     Raises:
         WeightsError: its newest checkpoint cannot be used.
     """
     start = trainer.config.start_from
     if start is None or not is_run(start):
         return
-    store = CheckpointStore(
-        Path(start) / CHECKPOINTS_NAME,
-        config=load_run_config(start).model_dump(mode="json"),
-        processes=trainer.processes,
-        may_differ=MAY_DIFFER,
-    )
-    step = store.latest()
-    if step is None:
-        raise CheckpointNotFoundError(f"The run in {start} has no checkpoint yet.")
+    if starts_from_average(trainer.config):  # taken before adapters were put in
+        trainer.start_note = f"{OPTIMIZER_ANEW} One of the two runs trains adapters."
+        return
+    store, step = newest_checkpoint(start, trainer.processes)
     own = trainer.state()
-    store.load(step, TrainingState(modules=own.modules, optimizer=own.optimizer))
+    there, here = store.trained(step), trained_names(own)
+    if there == here:
+        store.load(step, TrainingState(modules=own.modules, optimizer=own.optimizer))
+        return
+    store.load(step, TrainingState(modules=own.modules))
+    trainer.start_note = (
+        f"{OPTIMIZER_ANEW} {len(there - here)} parameters were trained only there and "
+        f"{len(here - there)} are only here, such as {min(there ^ here)}."
+    )
 
 
 def save_model(trainer: Pretrainer, networks: Networks, folder: Path) -> Path:
@@ -270,7 +286,7 @@ def save_model(trainer: Pretrainer, networks: Networks, folder: Path) -> Path:
         has_cooldown = config.cooldown_clip is not None and config.schedule.cooldown_steps > 0
         clip = config.cooldown_clip if has_cooldown else config.clip
         assert clip is not None
-        model = finished_model(networks, average, predictor, clip=clip)
+        model = finished_model(networks, average, predictor, clip=clip, adapters=config.adapters)
         save_finished_model(model, folder, clip=clip, augment=config.augment)
     processes.barrier()
     return folder

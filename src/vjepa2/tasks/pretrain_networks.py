@@ -5,6 +5,7 @@ average   moving average of the student's encoder; what users get
 target    says what hidden tokens are: the average, or a frozen teacher (distillation)
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,16 @@ from torch import nn
 
 from vjepa2.data.settings import AugmentConfig
 from vjepa2.ema import frozen_copy
-from vjepa2.errors import ConfigError, MissingExtraError
+from vjepa2.errors import CheckpointNotFoundError, ConfigError, MissingExtraError
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.masked_prediction import MaskedPrediction
 from vjepa2.tasks.pretrain_config import AdapterConfig, ClipConfig, PretrainConfig
-from vjepa2.tasks.pretrain_folder import is_run, load_run_config
+from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, is_run, load_run_config
+from vjepa2.training.checkpoint import CheckpointStore
+from vjepa2.training.distributed import Processes, one_process
+from vjepa2.training.state import TrainingState
 from vjepa2.video.processor import VJEPA2VideoProcessor
 
 
@@ -33,13 +37,11 @@ class Networks:
         student: with the loss as its forward.
         average: of the student's encoder, frozen.
         target: `average`, or a frozen teacher.
-        adapted: the adapter library's wrapper around the student, where adapters are trained.
     """
 
     student: MaskedPrediction
     average: VJEPA2Encoder
     target: VJEPA2Encoder
-    adapted: nn.Module | None = None
 
     @property
     def distils(self) -> bool:
@@ -63,9 +65,8 @@ def make_networks(config: PretrainConfig) -> Networks:
         patch_size=network.patch_size,
         tubelet_size=network.tubelet_size,
     )
-    adapted = None
     if config.adapters is not None:
-        adapted = with_adapters(model, config.adapters)
+        with_adapters(model, config.adapters, seed=config.seed)
     _train_only_what_is_used(model, with_images=config.images is not None)
     objective = config.objective
     student = MaskedPrediction(
@@ -82,14 +83,17 @@ def make_networks(config: PretrainConfig) -> Networks:
     _check_teacher(target.config, model.config)
     for part in (model.encoder, model.predictor):
         part.gradient_checkpointing = config.runtime.recompute
-    return Networks(student, average, target, adapted)
+    return Networks(student, average, target)
 
 
 def start_model(config: PretrainConfig) -> VJEPA2Model:
     """The network before the first update, in float32."""
     if config.network is None:
         assert config.start_from is not None  # `check_complete` was called
-        if is_run(config.start_from):  # its weights come from its checkpoint, once all is wrapped
+        if is_run(config.start_from):
+            if starts_from_average(config):
+                return averaged_model(config.start_from)
+            # Its weights come from its checkpoint, once all is wrapped.
             return start_model(load_run_config(config.start_from))
         return VJEPA2Model.from_pretrained(config.start_from, dtype=torch.float32)
     network = config.network.network(
@@ -101,8 +105,62 @@ def start_model(config: PretrainConfig) -> VJEPA2Model:
         return VJEPA2Model(network)
 
 
-def with_adapters(model: VJEPA2Model, adapters: AdapterConfig) -> nn.Module:
+def starts_from_average(config: PretrainConfig) -> bool:
+    """Whether only the average and the predictor of another run are taken: one has adapters."""
+    if config.start_from is None or not is_run(config.start_from):
+        return False
+    return not (config.adapters is None and load_run_config(config.start_from).adapters is None)
+
+
+def newest_checkpoint(
+    run: str | os.PathLike[str], processes: Processes
+) -> tuple[CheckpointStore, int]:
+    """The checkpoints of another run, and the step of the newest one.
+
+    Raises:
+        CheckpointNotFoundError: there is none yet.
+    """
+    store = CheckpointStore(
+        Path(run) / CHECKPOINTS_NAME,
+        config=load_run_config(run).model_dump(mode="json"),
+        processes=processes,
+        may_differ=tuple(PretrainConfig.model_fields),  # its tensors decide what fits
+    )
+    step = store.latest()
+    if step is None:
+        raise CheckpointNotFoundError(f"The run in {run} has no checkpoint yet.")
+    return store, step
+
+
+def averaged_model(run: str | os.PathLike[str]) -> VJEPA2Model:
+    """The averaged encoder and the predictor of a run's newest checkpoint, adapters merged.
+
+    Raises:
+        WeightsError: the checkpoint is not there or cannot be used.
+    """
+    config = load_run_config(run)
+    model = start_model(config)
+    adapted = None
+    if config.adapters is not None:
+        adapted = with_adapters(model, config.adapters, seed=config.seed)
+    average = frozen_copy(model.encoder)
+    student = nn.ModuleDict({"encoder": model.encoder, "predictor": model.predictor})
+    # Every process reads it for itself: nothing is wrapped yet.
+    store, step = newest_checkpoint(run, one_process())
+    store.load(step, TrainingState(modules={"student": student, "average": average}))
+    model.encoder.load_state_dict(average.state_dict())
+    if adapted is not None:
+        cast(Any, adapted).merge_and_unload()
+    return model.requires_grad_(True)
+
+
+def with_adapters(model: VJEPA2Model, adapters: AdapterConfig, *, seed: int) -> nn.Module:
     """Put low-rank adapters into the encoder, in place; the predictor is trained as it is.
+
+    Args:
+        model: changed.
+        adapters: which, and how large.
+        seed: of their first weights, the same ones on every process.
 
     Returns:
         PEFT's wrapper, which can merge the adapters into the weights again.
@@ -128,15 +186,17 @@ def with_adapters(model: VJEPA2Model, adapters: AdapterConfig) -> nn.Module:
             f"adapters.targets={adapters.targets} names no layer of the encoder. Its matrices are "
             "called query, key, value, proj, fc1 and fc2."
         )
-    adapted = get_peft_model(
-        cast(Any, model),
-        LoraConfig(
-            r=adapters.rank,
-            lora_alpha=cast(int, adapters.alpha),
-            lora_dropout=adapters.dropout,
-            target_modules=names,
-        ),
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(
+            cast(Any, model),
+            LoraConfig(
+                r=adapters.rank,
+                lora_alpha=cast(int, adapters.alpha),
+                lora_dropout=adapters.dropout,
+                target_modules=names,
+            ),
+        )
     model.predictor.requires_grad_(True)
     return adapted
 
@@ -147,6 +207,7 @@ def finished_model(
     predictor_state: dict[str, Any],
     *,
     clip: ClipConfig,
+    adapters: AdapterConfig | None = None,
 ) -> VJEPA2Model:
     """The averaged encoder with the student's predictor, as one model.
 
@@ -155,19 +216,17 @@ def finished_model(
         encoder_state: whole tensors of `networks.average`, on the CPU.
         predictor_state: those of the student's predictor.
         clip: geometry of the last clips, which the configuration names.
+        adapters: that were trained; they are merged into the weights.
     """
     config = VJEPA2Config.from_dict(networks.student.encoder.config.to_dict())
     config.crop_size, config.frames_per_clip = clip.crop_size, clip.num_frames
-    if networks.adapted is None:
-        model = VJEPA2Model(config)
-    else:
-        merged = frozen_copy(networks.adapted)
-        model = cast(Any, merged).base_model.model
-        model.config = config
+    # A fresh one: the run's own may lie in slices on several processes.
+    model = VJEPA2Model(config)
+    adapted = None if adapters is None else with_adapters(model, adapters, seed=0)
     model.encoder.load_state_dict(encoder_state)
     model.predictor.load_state_dict(predictor_state)
-    if networks.adapted is not None:
-        model = cast(Any, merged).merge_and_unload()
+    if adapted is not None:
+        cast(Any, adapted).merge_and_unload()
     return model.eval().requires_grad_(True)
 
 
@@ -192,8 +251,19 @@ def save_finished_model(
 
 
 def _train_only_what_is_used(model: VJEPA2Model, *, with_images: bool) -> None:
-    """Freeze the weights for still images where there are none: weight decay would shrink them."""
-    if with_images or model.config.model_type != "vjepa2_1":
+    """Freeze what the loss does not reach: processes would wait for gradients that never come.
+
+    In V-JEPA 2.1 the weights for still images where there are none (weight decay would shrink
+    them), and the norms of levels that the predictor does not read.
+    """
+    encoder = model.encoder
+    if encoder.layernorms is None:
+        return
+    read = model.config.predictor_levels or (len(encoder.layer) - 1,)
+    for block, norm in zip(model.config.levels, encoder.layernorms, strict=True):
+        if block not in read:
+            norm.requires_grad_(False)
+    if with_images:
         return
     for name, parameter in model.named_parameters():
         if ".patch_embeddings_img." in name or name.endswith("modality.image"):

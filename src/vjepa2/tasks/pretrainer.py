@@ -106,6 +106,7 @@ class Pretrainer:
         self.lr_factor = 1.0
         self.failure: BadFilesError | None = None
         self._files_differ = False
+        self.start_note = ""  # told once, at the first update
 
     # -- what the engine calls -------------------------------------------------------------------
 
@@ -113,9 +114,10 @@ class Pretrainer:
         """Make update `step`; measure health before it when it is time."""
         if self._files_differ:
             self._files_differ = False
-            self.log.event(step, "files_changed", {"advice": FILES_CHANGED})
-            if self.processes.is_first:
-                sys.stderr.write(f"vjepa2: {FILES_CHANGED}\n")
+            self._tell(step, "files_changed", FILES_CHANGED)
+        if self.start_note:
+            self._tell(step, "optimizer_anew", self.start_note)
+            self.start_note = ""
         if step % self.config.health.every == 0:
             self.measure(step)
         started, stalled = time.perf_counter(), self.batches.stall_seconds
@@ -131,6 +133,11 @@ class Pretrainer:
         numbers["stall_share"] = stall_share(stalled, time.perf_counter() - started)
         self.monitor.add_step(step, numbers)
         return numbers
+
+    def _tell(self, step: int, event: str, advice: str) -> None:
+        self.log.event(step, event, {"advice": advice})
+        if self.processes.is_first:
+            sys.stderr.write(f"vjepa2: {advice}\n")
 
     def state(self) -> TrainingState:
         """Networks, optimizer and counters."""
@@ -277,7 +284,7 @@ class Pretrainer:
             self.held_out = HeldOut(
                 self.config,
                 self.networks,
-                self.processes.device,
+                self.processes,
                 tables=self.batches.clip_tables,
             )
         with self._precision():

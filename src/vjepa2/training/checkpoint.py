@@ -48,12 +48,13 @@ from vjepa2.training.checkpoint_index import (
     PartFile,
     TensorEntry,
     config_differences,
+    index_text,
     read_index,
 )
 from vjepa2.training.checkpoint_io import joined_entries, read_state, write_state
 from vjepa2.training.distributed import Processes
 from vjepa2.training.parts import file_facts
-from vjepa2.training.state import TrainingState
+from vjepa2.training.state import TrainingState, trained_in
 
 PROTECTED_NAME = "protected.json"
 
@@ -161,7 +162,8 @@ class CheckpointStore:
 
         Args:
             step: of the checkpoint, see `latest`.
-            state: live modules and optimizer, changed in place.
+            state: live modules and optimizer, changed in place; without an optimizer the stored
+                statistics are passed over.
 
         Returns:
             `values` of the saved state.
@@ -198,6 +200,15 @@ class CheckpointStore:
             CheckpointFormatError: the checkpoint is damaged or not there.
         """
         return read_index(self.folder / step_name(step)).config
+
+    def trained(self, step: int) -> set[str]:
+        """Names of the parameters that have statistics of the optimizer in a checkpoint.
+
+        Raises:
+            CheckpointFormatError: the checkpoint is damaged or not there.
+        """
+        with self._together(f"read {step_name(step)}"):
+            return trained_in(read_index(self.folder / step_name(step)).tensors)
 
     def protect(self, reason: str, step: int) -> None:
         """Keep a checkpoint however old it gets, in place of the one kept so far for this reason.
@@ -263,25 +274,27 @@ class CheckpointStore:
         written: list[tuple[str, PartFile, dict[str, TensorEntry]]],
     ) -> None:
         """Write the index and give the checkpoint its name."""
-        index = CheckpointIndex(
-            step=step,
-            world_size=self._processes.world_size,
-            config=self._config,
-            versions={
-                "vjepa2": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-            values=json.loads(json.dumps(dict(state.values))),
-            files={name: file for name, file, _ in written},
-            tensors=joined_entries([entries for _, _, entries in written]),
+        text = index_text(
+            {
+                "step": step,
+                "world_size": self._processes.world_size,
+                "config": self._config,
+                "versions": {
+                    "vjepa2": __version__,
+                    "torch": torch.__version__,
+                    "python": platform.python_version(),
+                },
+                "values": json.loads(json.dumps(dict(state.values))),
+                "files": {name: file for name, file, _ in written},
+                "tensors": joined_entries([entries for _, _, entries in written]),
+            }
         )
         if absent := [name for name, _, _ in written if not (temporary / name).is_file()]:
             raise OutputError(
                 f"{', '.join(absent)} of {target} cannot be seen from process 0. All processes "
                 "must write into the same folder, on a file system that all machines share."
             )
-        write_durably(temporary / INDEX_NAME, json.dumps(index.model_dump()))
+        write_durably(temporary / INDEX_NAME, text)
         give_name(temporary, target)
 
     def _check_sums(self, folder: Path, index: CheckpointIndex) -> None:
@@ -338,7 +351,7 @@ class CheckpointStore:
             noted = json.loads(path.read_text(encoding="utf-8"))
             there = set(steps_in(self.folder))
             return {str(reason): int(step) for reason, step in noted.items() if step in there}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointFormatError(f"{path} cannot be read: {error}. Remove it.") from error
 
     def _remove_old(self) -> None:

@@ -79,7 +79,8 @@ def read_state(
     Args:
         folder: of the checkpoint.
         index: of it.
-        state: live modules and optimizer; this process's slices are filled in place.
+        state: live modules and optimizer; this process's slices are filled in place. Stored
+            statistics are passed over where it has no optimizer.
         processes: of the run, as many as wrote it or not. Random numbers go on in processes whose
             rank was there before; others keep theirs, as seeded at their start.
 
@@ -87,7 +88,11 @@ def read_state(
         CheckpointMismatchError: the tensors are not those of the modules.
         CheckpointFormatError: a file does not hold what the index says.
     """
-    stored = {name: entry.stored() for name, entry in index.tensors.items()}
+    stored = {
+        name: entry.stored()
+        for name, entry in index.tensors.items()
+        if state.optimizer is not None or not name.startswith("optimizer.")
+    }
     prepare_optimizer(state, {name: tensor.dtype for name, tensor in stored.items()})
     live = named_tensors(state)
     _check_tensors(folder, live, stored)

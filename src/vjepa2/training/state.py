@@ -11,7 +11,7 @@ in whatever slices the processes of the next run hold.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -130,6 +130,19 @@ def prepare_optimizer(state: TrainingState, stored: Mapping[str, str]) -> None:
             f"train, such as {unknown[0]!r}.",
             unexpected=unknown,
         )
+
+
+def trained_names(state: TrainingState) -> set[str]:
+    """Names of the parameters that the optimizer trains, such as "student.norm.weight"."""
+    return set() if state.optimizer is None else set(_parameter_names(state).values())
+
+
+def trained_in(names: Iterable[str]) -> set[str]:
+    """Which parameters have statistics among the tensors of a checkpoint, given by name."""
+    prefix = "optimizer."
+    return {
+        name.removeprefix(prefix).rpartition("/")[0] for name in names if name.startswith(prefix)
+    }
 
 
 def _statistic(
