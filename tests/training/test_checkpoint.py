@@ -239,6 +239,21 @@ def damage_index_cut(folder: Path) -> None:
     path.write_text(path.read_text()[:300])
 
 
+def damage_index_value(folder: Path) -> None:
+    """As an editor saves it; every field is still of its type."""
+    path = folder / "checkpoint.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "values": {}}, indent=2))
+
+
+def damage_index_digits(folder: Path) -> None:
+    (folder / "checkpoint.json").write_text(f'{{"step": {"9" * 5000}}}')
+
+
+def damage_index_nested(folder: Path) -> None:
+    (folder / "checkpoint.json").write_text(f'{{"step": {"[" * 100_000}')
+
+
 def damage_index_missing(folder: Path) -> None:
     (folder / "checkpoint.json").unlink()
 
@@ -262,6 +277,9 @@ class Evil:
         (damage_bit, "its checksum is wrong"),
         (damage_part_missing, "part-0000.safetensors is missing"),
         (damage_index_cut, "checkpoint.json cannot be read"),
+        (damage_index_value, "checkpoint.json was changed or damaged: its checksum is wrong"),
+        (damage_index_digits, "checkpoint.json cannot be read"),
+        (damage_index_nested, "checkpoint.json cannot be read"),
         (damage_index_missing, "checkpoint.json cannot be read"),
         (damage_pickle, "checkpoint.json"),
     ],
@@ -284,6 +302,23 @@ def test_damage_is_named_and_so_is_the_older_one(
     shutil.rmtree(tmp_path / "c" / "step-0000001")
     with pytest.raises(CheckpointFormatError, match="There is no complete one before it"):
         store.load(3, run.state())
+
+
+def test_an_index_written_in_another_way_says_the_same(tmp_path: Path) -> None:
+    run, store = trained_run(), store_in(tmp_path)
+    index = store.save(1, run.state()) / "checkpoint.json"
+    values = json.loads(index.read_text())
+    index.write_text(json.dumps(dict(reversed(values.items())), indent=1))
+    assert store.load(1, run.state()) == {"seen": 16}
+
+
+@pytest.mark.parametrize("text", ['{"best": ' + "9" * 5000 + "}", "[" * 100_000, "[1]"])
+def test_a_damaged_note_of_protected_ones_is_named(tmp_path: Path, text: str) -> None:
+    store = store_in(tmp_path)
+    store.save(1, trained_run().state())
+    (tmp_path / "protected.json").write_text(text)
+    with pytest.raises(CheckpointFormatError, match="protected.json cannot be read.*Remove it"):
+        store.protected()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Nothing in a checkpoint is pickled, so that reading one from a stranger runs no 
 
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +52,7 @@ class CheckpointIndex(StrictConfig):
         values: small facts of the run.
         files: part files by name.
         tensors: by name.
+        checksum: CRC-32 of all the above, see `index_text`.
     """
 
     format: Literal["vjepa2-training-1"] = "vjepa2-training-1"
@@ -61,6 +63,26 @@ class CheckpointIndex(StrictConfig):
     values: dict[str, Any]
     files: dict[str, PartFile]
     tensors: dict[str, TensorEntry]
+    checksum: int
+
+
+def index_text(values: Mapping[str, Any]) -> str:
+    """Text of `checkpoint.json` with its checksum.
+
+    Args:
+        values: fields of `CheckpointIndex`, without the checksum.
+
+    Raises:
+        ConfigError: they are not as they must be.
+    """
+    index = CheckpointIndex(**values, checksum=0).model_dump(mode="json")
+    return json.dumps({**index, "checksum": _checksum(index)})
+
+
+def _checksum(values: Mapping[str, Any]) -> int:
+    """CRC-32 of JSON values by sorted name, whatever the checksum among them says."""
+    others = {name: value for name, value in values.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(others, sort_keys=True).encode())
 
 
 def read_index(folder: Path) -> CheckpointIndex:
@@ -72,7 +94,8 @@ def read_index(folder: Path) -> CheckpointIndex:
     path = folder / INDEX_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        checksum = _checksum(values) if isinstance(values, dict) else None
+    except (OSError, ValueError, RecursionError) as error:  # also thousands of digits or brackets
         raise CheckpointFormatError(f"{path} cannot be read: {error}.") from error
     if not isinstance(values, dict):
         raise CheckpointFormatError(f"{path} is no JSON object.")
@@ -91,6 +114,8 @@ def read_index(folder: Path) -> CheckpointIndex:
     for name, tensor in index.tensors.items():
         if problem := _problem(tensor, index.files):
             raise CheckpointFormatError(f"{path}: tensor {name!r} {problem}.")
+    if index.checksum != checksum:
+        raise CheckpointFormatError(f"{path} was changed or damaged: its checksum is wrong.")
     return index
 
 
