@@ -1,6 +1,7 @@
 """The environment of torchrun is complete or refused; never one process where many were meant."""
 
 import socket
+import time
 
 import pytest
 import torch
@@ -65,16 +66,37 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_processes_that_do_not_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Process 1 of 2 waits at an address where nobody listens."""
+@pytest.mark.parametrize("rank", ["0", "1", "2"])
+def test_processes_that_do_not_meet_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], rank: str
+) -> None:
+    """One of three processes: 0 waits for others, 1 where nobody listens, 2 for the third."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    set_environment(monkeypatch, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    joining = open_processes("cpu", timeout_seconds=1)
-    with pytest.raises(ProcessesError, match=f"Process 1 of 2 cannot join .*127.0.0.1:{port}"):
+    set_environment(
+        monkeypatch,
+        **{"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "3"},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+    )
+    agent = None
+    if rank == "2":  # as with torchrun, which serves the addresses itself
+        agent = torch.distributed.TCPStore("127.0.0.1", port, is_master=True)
+        attempt = torch.distributed.PrefixStore("/worker/attempt_0", agent)  # older PyTorch
+        for store in (agent, attempt):
+            store.add(distributed.JOINED_KEY, 1)
+        monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    joining = open_processes("cpu", join_seconds=1)
+    started = time.monotonic()
+    with pytest.raises(
+        ProcessesError, match=f"Process {rank} of 3 cannot join .*127.0.0.1:{port}"
+    ) as found:
         joining.__enter__()
+    assert time.monotonic() - started < 20  # the work itself may wait for half an hour
+    assert ("only 2 are there" in str(found.value)) == (agent is not None)
     assert not torch.distributed.is_initialized()
+    assert f"vjepa2: waiting for 3 processes at 127.0.0.1:{port}\n" in capfd.readouterr().err
 
 
 def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:

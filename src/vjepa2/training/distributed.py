@@ -6,6 +6,9 @@ there is an error: a run that was meant for eight processes never goes on as eig
 
 import contextlib
 import os
+import sys
+import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from vjepa2.errors import ConfigError, ProcessesError, VJEPAError
 from vjepa2.runtime import resolve_device
@@ -31,6 +36,10 @@ OTHER_LAUNCHERS = {
 }
 
 DEFAULT_TIMEOUT_SECONDS = 1800.0
+DEFAULT_JOIN_SECONDS = 120.0
+QUIET_SECONDS = 5.0  # of waiting, before stderr says what is waited for
+ASK_SECONDS = 0.05
+JOINED_KEY = "vjepa2/joined"
 
 
 @dataclass(frozen=True)
@@ -126,14 +135,18 @@ def one_process(device: str | torch.device = "cpu") -> Processes:
 
 @contextlib.contextmanager
 def open_processes(
-    device: str | torch.device = "auto", *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    device: str | torch.device = "auto",
+    *,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    join_seconds: float = DEFAULT_JOIN_SECONDS,
 ) -> Iterator[Processes]:
     """Join the processes that torchrun started; one process where it started none.
 
     Args:
         device: "auto", "cpu" or "cuda"; with several processes each takes the accelerator of its
             local rank, so that a number ("cuda:1") is refused.
-        timeout_seconds: how long a process waits for the others before it fails.
+        timeout_seconds: how long a process waits for the others at work before it fails.
+        join_seconds: the same until all of them have met.
 
     Yields:
         who this process is; the group is left when the block ends, unless it was joined before.
@@ -152,17 +165,20 @@ def open_processes(
         return
     # gloo beside nccl: flags and small numbers stay on the CPU and do not wait for the device.
     backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         dist.init_process_group(
             backend,
+            store=_meet(rank, world_size, address, join_seconds),
+            rank=rank,
+            world_size=world_size,
             timeout=timedelta(seconds=timeout_seconds),
             device_id=own if own.type == "cuda" else None,
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TimeoutError) as error:
         raise ProcessesError(
-            f"Process {rank} of {world_size} cannot join the others at "
-            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}: {error}. Start all of them "
-            "with torchrun, let them reach that address, and choose a free port."
+            f"Process {rank} of {world_size} cannot join the others at {address}: {error}. Start "
+            "all of them with torchrun, let them reach that address, and choose a free port."
         ) from error
     failed = True
     try:
@@ -173,6 +189,35 @@ def open_processes(
         # After an error others may wait in a collective; nccl would wait with them here.
         if not (failed and own.type == "cuda"):
             dist.destroy_process_group()
+
+
+def _meet(rank: int, world_size: int, address: str, seconds: float) -> Store:
+    """Wait until all processes are here; what they exchange addresses through.
+
+    Raises:
+        TimeoutError, RuntimeError, ValueError: they are not, after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    note = threading.Timer(min(QUIET_SECONDS, seconds / 2), _say_waiting, (world_size, address))
+    note.daemon = True
+    note.start()
+    try:
+        # One that serves the store waits in here, the others below.
+        store, *_ = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=seconds)))
+        num_joined = store.add(JOINED_KEY, 1)
+        while num_joined < world_size:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {seconds:g} s only {num_joined} are there")
+            time.sleep(ASK_SECONDS)
+            num_joined = store.add(JOINED_KEY, 0)
+    finally:
+        note.cancel()
+    return cast(Store, store)
+
+
+def _say_waiting(world_size: int, address: str) -> None:
+    sys.stderr.write(f"vjepa2: waiting for {world_size} processes at {address}\n")
+    sys.stderr.flush()
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[int, int, int]:
