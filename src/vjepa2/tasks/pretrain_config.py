@@ -225,8 +225,10 @@ class PretrainConfig(StrictConfig):
         seed: of weights, order, moments, crops and masks.
         network: a fresh one; None takes that of `start_from`.
         start_from: a published name, a folder, a file, or the folder of another run: continue
-            from its encoder, predictor and average (a run's optimizer too, as the published
-            cool-down does). The schedule begins anew.
+            from its encoder, predictor and average. The schedule begins anew. A run's optimizer
+            goes on too, as in the published cool-down, if both train the same parameters;
+            otherwise it begins anew and the run says so. If one of the two trains adapters, the
+            encoder starts from the other run's average.
         data: lists, folders and shards of videos.
         fps: clip frames per second of sources that are named without a rate (`with_data`).
         augment: random crops and flips, mean and deviation.
