@@ -5,20 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from vjepa2.errors import ShapeError
 from vjepa2.masking import Masks
 from vjepa2.shapes import TokenGrid
 from vjepa2.training import health_measures
+from vjepa2.training.health_held_out import held_out_numbers
 from vjepa2.training.health_measures import (
     data_numbers,
     effective_rank,
     feature_numbers,
-    gradient_norms,
-    held_out_numbers,
-    leak_share,
     mean_cosine,
+    mean_move,
+    mean_spread,
     nearest_visible,
     prediction_numbers,
     stall_share,
@@ -190,14 +189,17 @@ def test_only_hidden_pixels_are_changed(num_frames: int) -> None:
                     )
 
 
-def test_leak_is_nothing_for_equal_predictions_and_relative_otherwise() -> None:
+@pytest.mark.parametrize("portion", [3, 8192])
+def test_predictions_move_and_spread(portion: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_measures, "MAX_TOKENS", portion)
     parts = [torch.randn(2, 5, 3), torch.randn(2, 7, 3)]
-    assert leak_share(parts, [part.clone() for part in parts]) == 0
-    moved = leak_share(parts, [part + 0.5 for part in parts])
-    scaled = leak_share([9 * part for part in parts], [9 * part + 4.5 for part in parts])
-    assert moved == pytest.approx(scaled, rel=1e-6)
+    assert mean_move(parts, [part.clone() for part in parts]) == 0
+    assert mean_move(parts, [part + 0.5 for part in parts]) == pytest.approx(0.5, rel=1e-6)
     flat = torch.cat([part.flatten(0, 1) for part in parts])
-    assert moved == pytest.approx(0.5 / float((flat - flat.mean(dim=0)).abs().mean()), rel=1e-5)
+    spread = float((flat - flat.mean(dim=0)).abs().mean())
+    assert mean_spread(parts) == pytest.approx(spread, rel=1e-6)
+    other = torch.tensor([1.0, 2.0, 3.0])
+    assert mean_spread(parts, other) == pytest.approx(float((flat - other).abs().mean()), rel=1e-6)
 
 
 def test_held_out_numbers_see_a_student_that_looks_at_hidden_pixels() -> None:
@@ -207,10 +209,10 @@ def test_held_out_numbers_see_a_student_that_looks_at_hidden_pixels() -> None:
 
     def tokens(clips: torch.Tensor) -> torch.Tensor:
         """Every patch and tubelet flattened: [B, 24, 54]."""
-        split = clips.reshape(3, 2, 2, 3, 3, 3, 4, 3)
-        return split.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(3, 24, 54)
+        split = clips.reshape(-1, 2, 2, 3, 3, 3, 4, 3)
+        return split.permute(0, 1, 4, 6, 2, 3, 5, 7).reshape(-1, 24, 54)
 
-    def measured(sees: list[int]) -> dict[str, float]:
+    def measured(sees: list[int], portion: int | None = None) -> dict[str, float]:
         def predict(clips: torch.Tensor, mask: Masks) -> torch.Tensor:
             return tokens(clips)[:, sees].mean(dim=1, keepdim=True).expand(-1, 14, -1)
 
@@ -219,11 +221,12 @@ def test_held_out_numbers_see_a_student_that_looks_at_hidden_pixels() -> None:
             masks,
             encode_student=tokens,
             encode_teacher=lambda clips: 2 * tokens(clips),
-            targets=tokens(pixels),
+            make_targets=tokens,
             predict=predict,
             grid=GRID,
             patch_size=3,
             tubelet_size=2,
+            portion=portion,
         )
 
     honest, leaking = measured(list(range(10))), measured(list(range(11)))
@@ -231,6 +234,9 @@ def test_held_out_numbers_see_a_student_that_looks_at_hidden_pixels() -> None:
     assert honest["teacher_token_rank"] == pytest.approx(honest["student_token_rank"])
     assert honest["teacher_variance"] == pytest.approx(4 * honest["student_variance"])
     assert honest["skill"] < 0.5 and honest["pixel_change"] > 0.5
+    for sees, whole in ((10, honest), (11, leaking)):
+        for portion in (1, 2):
+            assert measured(list(range(sees)), portion) == pytest.approx(whole, abs=1e-6)
 
 
 def test_data_numbers_tell_constant_data() -> None:
@@ -243,16 +249,6 @@ def test_data_numbers_tell_constant_data() -> None:
     assert still["pixel_motion"] == 0
     frozen = data_numbers(torch.randn(5, 1, 3, 8, 8).expand(-1, 4, -1, -1, -1))
     assert frozen["pixel_motion"] == 0 and frozen["pixel_change"] > 0.5
-
-
-def test_gradient_norm_of_each_part() -> None:
-    one, two, idle = nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 2)
-    two(one(torch.randn(5, 3))).square().sum().backward()
-    norms = gradient_norms({"one": one, "two": two, "idle": idle})
-    for name, part in (("one", one), ("two", two)):
-        whole = torch.cat([value.grad.flatten() for value in part.parameters()])
-        assert norms[f"{name}_gradient_norm"] == pytest.approx(float(whole.norm()), rel=1e-5)
-    assert norms["idle_gradient_norm"] == 0
 
 
 def test_stall_share() -> None:

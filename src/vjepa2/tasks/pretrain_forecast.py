@@ -15,27 +15,50 @@ from vjepa2.training.sharding import choose_sharding
 
 
 def run_forecasts(
-    config: PretrainConfig, network: VJEPA2Config, processes: Processes
+    config: PretrainConfig,
+    network: VJEPA2Config,
+    processes: Processes,
+    *,
+    teacher: VJEPA2Config | None = None,
 ) -> dict[str, Forecast]:
     """The cost of one update, by what it is made of: "clips", "images", "cool-down clips"...
+
+    Health is measured in portions of a micro-batch, without gradient, and needs less.
 
     Args:
         config: of the run.
         network: of the student.
         processes: of the run.
+        teacher: a frozen one, where there is one.
     """
     found: dict[str, Forecast] = {}
-    for cooldown in (False, True):
-        if cooldown and (config.cooldown_clip is None or not config.schedule.cooldown_steps):
-            continue
-        for stream in streams_of(config, network, cooldown=cooldown):
-            name = ("cool-down " if cooldown else "") + ("images" if stream.is_image else "clips")
-            found[name] = _of_stream(config, network, processes, stream)
+    for name, stream in _different_streams(config, network).items():
+        found[name] = _of_stream(config, network, processes, stream, teacher)
     return found
 
 
+def _different_streams(config: PretrainConfig, network: VJEPA2Config) -> dict[str, Stream]:
+    """What a run reads; of the cool-down only what differs from before."""
+    schedule = config.schedule
+    streams: dict[str, Stream] = {}
+    if schedule.cooldown_start > 0:
+        for stream in streams_of(config, network, cooldown=False):
+            streams["images" if stream.is_image else "clips"] = stream
+    if schedule.cooldown_steps > 0:
+        has_both = bool(streams)
+        for stream in streams_of(config, network, cooldown=True):
+            name = "images" if stream.is_image else "clips"
+            if stream != streams.get(name):
+                streams[f"cool-down {name}" if has_both else name] = stream
+    return streams
+
+
 def _of_stream(
-    config: PretrainConfig, network: VJEPA2Config, processes: Processes, stream: Stream
+    config: PretrainConfig,
+    network: VJEPA2Config,
+    processes: Processes,
+    stream: Stream,
+    teacher: VJEPA2Config | None,
 ) -> Forecast:
     micro_batch, own = own_micro_batches(stream.clip, processes)
     adapters = config.adapters
@@ -51,6 +74,7 @@ def _of_stream(
         dtype=config.runtime.dtype,
         device=processes.device.type,
         recompute=config.runtime.recompute,
+        teacher_network=teacher,
         adapter_rank=0 if adapters is None else adapters.rank,
         adapter_targets=() if adapters is None else adapters.targets,
     )

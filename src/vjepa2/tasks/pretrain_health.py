@@ -1,7 +1,8 @@
 """A few clips that a run is looked at with, again and again: measures, probes, pictures."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,11 +14,12 @@ from vjepa2.data.settings import AugmentConfig, DataConfig, SourceConfig
 from vjepa2.errors import LabelError
 from vjepa2.masking import Masks, draw_masks
 from vjepa2.tasks.masked_prediction import MaskedPrediction, read_tokens, target_tokens
-from vjepa2.tasks.pretrain_batches import fixed_clips, streams_of
+from vjepa2.tasks.pretrain_batches import fixed_clips, own_micro_batches, streams_of
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_networks import Networks
-from vjepa2.training.health_measures import held_out_numbers
-from vjepa2.training.health_pictures import save_pictures
+from vjepa2.training.distributed import Processes
+from vjepa2.training.health_held_out import held_out_numbers
+from vjepa2.training.health_pictures import MAX_FILE_CLIPS, save_pictures
 from vjepa2.training.health_probe import pooled_features, probe_numbers
 
 # Other moments and crops than those that the run draws.
@@ -34,7 +36,8 @@ class HeldOut:
     Args:
         config: of the run.
         networks: of the run, on their devices.
-        device: where to measure.
+        processes: of the run; each measures on its own device, as many clips at a time as an
+            update's micro-batch has, so that this needs no more memory than an update.
         tables: files of every source of clips.
 
     Raises:
@@ -46,17 +49,18 @@ class HeldOut:
         self,
         config: PretrainConfig,
         networks: Networks,
-        device: torch.device,
+        processes: Processes,
         *,
         tables: Sequence[FileTable],
     ) -> None:
-        self._config, self._networks = config, networks
+        self._config, self._networks, self._device = config, networks, processes.device
+        self._portion, _ = own_micro_batches(config.clip, processes)
         self.pixels, _ = fixed_clips(
             config.data,
             config,
             seed=config.seed ^ HELD_OUT_SEED,
             count=config.health.num_clips,
-            device=device,
+            device=torch.device("cpu"),
             tables=tables,
         )
         network = networks.student.encoder.config
@@ -66,7 +70,7 @@ class HeldOut:
         self.masks: list[Masks] = [
             draw_masks(
                 mask, self.grid, batch=len(self.pixels), seed=HELD_OUT_SEED, step=0, number=number
-            ).to(device)
+            )
             for number, mask in enumerate(stream.masks)
         ]
         self._labelled = _labelled_clips(config) if config.health.labelled else None
@@ -83,23 +87,27 @@ class HeldOut:
         assert isinstance(student, MaskedPrediction)
         teacher = self._networks.target
         with evaluating(student):
-            found = read_tokens(teacher, self.pixels, levels=())
-            own = student.encode(self.pixels)
+            found = _Shown(lambda pixels: read_tokens(teacher, pixels, levels=()))
+            own = _Shown(student.encode)
             numbers = held_out_numbers(
                 self.pixels,
                 self.masks,
-                encode_student=lambda pixels: own,
-                encode_teacher=lambda pixels: found,
-                targets=target_tokens(teacher, self.pixels, several_levels=bool(student.levels)),
+                encode_student=own,
+                encode_teacher=found,
+                make_targets=functools.partial(
+                    target_tokens, teacher, several_levels=bool(student.levels)
+                ),
                 predict=student.predict_hidden,
                 grid=self.grid,
                 patch_size=self._patch_size,
                 tubelet_size=self._tubelet_size,
                 exponent=student.exponent,
+                portion=self._portion,
+                device=self._device,
             )
             if self._labelled is not None:
                 numbers |= self._probe(student)
-        self._tokens = (found, own)
+        self._tokens = found.tokens(), own.tokens()
         return numbers
 
     def save_pictures(self, folder: Path, step: int, *, is_last: bool) -> None:
@@ -109,14 +117,15 @@ class HeldOut:
         if self._tokens is None or not (is_last or _is_power_of_two(number)):
             return
         teacher, student = self._tokens
+        count = len(teacher)
         save_pictures(
             folder,
             step=step,
             grid=self.grid,
-            frames=as_pictures(self.pixels, self._config.augment),
+            frames=as_pictures(self.pixels[:count], self._config.augment),
             teacher=teacher,
             student=student,
-            masks=self.masks,
+            masks=[mask.rows(0, count) for mask in self.masks],
         )
 
     def _probe(self, student: MaskedPrediction) -> dict[str, float]:
@@ -125,8 +134,8 @@ class HeldOut:
         numbers: dict[str, float] = {}
         for name in ("teacher", "student"):
             features = []
-            for part in pixels.split(len(self.pixels)):
-                part = part.to(self.pixels.device)
+            for part in pixels.split(self._portion):
+                part = part.to(self._device)
                 if name == "teacher":
                     tokens = read_tokens(self._networks.target, part, levels=())
                 else:
@@ -134,6 +143,30 @@ class HeldOut:
                 features.append(pooled_features(tokens).cpu())
             numbers |= probe_numbers(torch.cat(features), labels, name=name)
         return numbers
+
+
+class _Shown:
+    """An encoder that keeps its tokens of the first clips, for the pictures.
+
+    Args:
+        encode: pixels [B, T, C, H, W] to tokens [B, N, D].
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor]) -> None:
+        self._encode = encode
+        self._kept: list[Tensor] = []
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Tokens of the next clips."""
+        tokens = self._encode(pixels)
+        missing = MAX_FILE_CLIPS - sum(map(len, self._kept))
+        if missing > 0:
+            self._kept.append(tokens[:missing].half().cpu())
+        return tokens
+
+    def tokens(self) -> Tensor:
+        """Those that are kept, on the CPU."""
+        return torch.cat(self._kept)
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ class HealthMonitor:
 
         Args:
             step: number of updates done so far.
-            numbers: of `health_measures.held_out_numbers`, and `ema_distance`
+            numbers: of `health_held_out.held_out_numbers`, and `ema_distance`
                 (`MovingAverage.distance`). What is missing is not judged.
         """
         measured = {name: float(value) for name, value in numbers.items()}

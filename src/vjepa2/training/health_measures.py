@@ -15,11 +15,11 @@ All are cheap, run under `no_grad`, and never change the networks. They are comp
 the features' own device (on the CPU where the device has no float64).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vjepa2.errors import ShapeError
 from vjepa2.losses import prediction_error
@@ -89,53 +89,15 @@ def token_variance(tokens: Float[Tensor, "B N D"]) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def held_out_numbers(
-    pixels: Float[Tensor, "B T C H W"],
-    masks: Sequence[Masks],
-    *,
-    encode_student: Callable[[Tensor], Tensor],
-    encode_teacher: Callable[[Tensor], Tensor],
-    targets: Float[Tensor, "B N LD"],
-    predict: Callable[[Tensor, Masks], Tensor],
-    grid: TokenGrid,
-    patch_size: int,
-    tubelet_size: int,
-    exponent: float = 1.0,
+def feature_numbers(
+    tokens: Float[Tensor, "B N D"], *, name: str, pooled: Float[Tensor, "B D"] | None = None
 ) -> dict[str, float]:
-    """All measures of one fixed batch; everything that `HealthMonitor.add_health` reads of it.
-
-    Args:
-        pixels: normalised clips that training does not use, the same at every call.
-        masks: drawn once for these clips.
-        encode_student, encode_teacher: pixels to all their tokens [B, N, D].
-        targets: `losses.normalised_targets` of the teacher.
-        predict: (pixels, mask) to the predicted tokens [B, M, LD] at the mask's targets; the
-            student must see only the mask's context.
-        grid, patch_size, tubelet_size: geometry of the tokens.
-        exponent: of the loss.
-    """
-    predicted = [predict(pixels, mask) for mask in masks]
-    changed = []
-    for mask in masks:
-        other = with_hidden_changed(
-            pixels, mask.target_ids, grid, patch_size=patch_size, tubelet_size=tubelet_size
-        )
-        changed.append(predict(other, mask))
-    return {
-        **feature_numbers(encode_teacher(pixels), name="teacher"),
-        **feature_numbers(encode_student(pixels), name="student"),
-        **prediction_numbers(predicted, targets, masks, grid, exponent=exponent),
-        "leak": leak_share(predicted, changed),
-        **data_numbers(pixels),
-    }
-
-
-def feature_numbers(tokens: Float[Tensor, "B N D"], *, name: str) -> dict[str, float]:
     """How rich the tokens of one network are, of a batch of clips.
 
     Args:
         tokens: of `encoder(pixels)`, all tokens of every clip.
         name: of the network, `teacher` or `student`; the keys begin with it.
+        pooled: mean over all tokens of a clip, where `tokens` are only some of them (`thinned`).
 
     Returns:
         `NAME_token_rank`, `NAME_pooled_rank` (mean over the tokens of a clip; at most B),
@@ -146,15 +108,20 @@ def feature_numbers(tokens: Float[Tensor, "B N D"], *, name: str) -> dict[str, f
     """
     if tokens.ndim != 3:
         raise ShapeError(f"Expected tokens [B, N, D], got {list(tokens.shape)}.")
-    pooled = tokens.float().mean(dim=1)
-    variance, between = token_variance(_thinned(tokens))
+    pooled = pooled_tokens(tokens) if pooled is None else pooled
+    variance, between = token_variance(thinned(tokens))
     return {
-        f"{name}_token_rank": effective_rank(_thinned(tokens).flatten(0, 1)),
+        f"{name}_token_rank": effective_rank(thinned(tokens).flatten(0, 1)),
         f"{name}_pooled_rank": effective_rank(pooled),
         f"{name}_cosine": mean_cosine(pooled),
         f"{name}_variance": variance,
         f"{name}_between": between,
     }
+
+
+def pooled_tokens(tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B D"]:
+    """Mean over the tokens of a clip, in float32."""
+    return tokens.mean(dim=1, dtype=torch.float32)
 
 
 @torch.no_grad()
@@ -165,6 +132,7 @@ def prediction_numbers(
     grid: TokenGrid,
     *,
     exponent: float = 1.0,
+    means: Sequence[Float[Tensor, "D"]] | None = None,
 ) -> dict[str, float]:
     """The loss beside two predictors that know nothing, on the same masks.
 
@@ -174,24 +142,21 @@ def prediction_numbers(
         masks: in the order of `predicted`.
         grid: the token grid of the clips.
         exponent: of the loss.
+        means: of the hidden targets of every mask, where these clips are a part of more; None:
+            of these clips.
 
     Returns:
         `held_out_loss`; `copy_mean_loss` (predicts the mean of all hidden targets everywhere);
         `copy_nearest_loss` (predicts the target of the nearest token that is visible);
-        `skill` = 1 - held_out_loss / the smaller of both: 0 is no better than trivial, 1 perfect;
-        `target_variance` (0..1, of the normalised targets; 0 when all are alike);
-        `visible_targets` (share of targets that are visible: must be 0);
+        `skill`, see there; `target_variance` (0..1, of the normalised targets; 0 when all are
+        alike); `visible_targets` (share of targets that are visible: must be 0);
         `context_share` (share of the tokens that is visible).
     """
+    if means is None:
+        means = [hidden_sum(targets, mask) / mask.target_ids.numel() for mask in masks]
     losses = [
-        torch.stack(
-            [
-                prediction_error(guess.to(targets.dtype), hidden, exponent=exponent),
-                prediction_error(mean.expand_as(hidden), hidden, exponent=exponent),
-                prediction_error(_at(targets, nearest), hidden, exponent=exponent),
-            ]
-        )
-        for guess, hidden, mean, nearest in _trivial(predicted, targets, masks, grid)
+        _losses(guess, targets, mask, mean.to(targets), grid, exponent=exponent)
+        for guess, mask, mean in zip(predicted, masks, means, strict=True)
     ]
     own, copy_mean, copy_nearest = (float(loss) for loss in torch.stack(losses).mean(dim=0))
     shares = [_visible_share(mask, grid.num_tokens) for mask in masks]
@@ -199,28 +164,49 @@ def prediction_numbers(
         "held_out_loss": own,
         "copy_mean_loss": copy_mean,
         "copy_nearest_loss": copy_nearest,
-        "skill": 1.0 - own / max(min(copy_mean, copy_nearest), 1e-9),
-        "target_variance": token_variance(_thinned(targets))[0],
+        "skill": skill(own, copy_mean, copy_nearest),
+        "target_variance": token_variance(thinned(targets))[0],
         "visible_targets": sum(shares) / len(shares),
         "context_share": sum(mask.context_ids.shape[1] for mask in masks)
         / (len(masks) * grid.num_tokens),
     }
 
 
-def _trivial(
-    predicted: Sequence[Tensor],
-    targets: Tensor,
-    masks: Sequence[Masks],
-    grid: TokenGrid,
-) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """For every mask: prediction, its target, the mean target, ids of the nearest visible token."""
-    rows = []
-    for guess, mask in zip(predicted, masks, strict=True):
-        hidden = _at(targets, mask.target_ids)
-        mean = hidden.mean(dim=(0, 1), keepdim=True)
-        nearest = nearest_visible(mask.context_ids, mask.target_ids, grid)
-        rows.append((guess, hidden, mean, nearest))
-    return rows
+def skill(own: float, *trivial: float) -> float:
+    """1 - loss / the smallest loss of a trivial predictor: 0 is no better than it, 1 perfect."""
+    return 1.0 - own / max(min(trivial), 1e-9)
+
+
+def hidden_sum(targets: Float[Tensor, "B N D"], mask: Masks) -> Float[Tensor, "D"]:
+    """Sum of the hidden targets over clips and tokens, in float64."""
+    parts = [_precise(_at(targets, ids)).sum(dim=(0, 1)) for ids in _portions(mask.target_ids)]
+    return torch.stack(parts).sum(dim=0)
+
+
+def _losses(
+    guess: Tensor, targets: Tensor, mask: Masks, mean: Tensor, grid: TokenGrid, *, exponent: float
+) -> Tensor:
+    """Of the prediction, of the mean, and of the nearest visible token; some tokens at a time."""
+    nearest = nearest_visible(mask.context_ids, mask.target_ids, grid)
+    total, start = targets.new_zeros(3), 0
+    for ids, near in zip(_portions(mask.target_ids), _portions(nearest), strict=True):
+        hidden, stop = _at(targets, ids), start + ids.shape[1]
+        part = [
+            prediction_error(each, hidden, exponent=exponent)
+            for each in (
+                guess[:, start:stop].to(targets.dtype),
+                mean.expand_as(hidden),
+                _at(targets, near),
+            )
+        ]
+        total, start = total + (stop - start) * torch.stack(part), stop
+    return total / start
+
+
+def _portions(ids: Int[Tensor, "B M"]) -> tuple[Int[Tensor, "B m"], ...]:
+    """At most `MAX_TOKENS` tokens at a time: those of wide targets are large."""
+    parts: tuple[Tensor, ...] = ids.split(max(1, MAX_TOKENS // len(ids)), dim=1)
+    return parts
 
 
 def nearest_visible(
@@ -244,10 +230,10 @@ def nearest_visible(
 
 
 @torch.no_grad()
-def leak_share(
+def mean_move(
     predicted: Sequence[Float[Tensor, "B M D"]], changed: Sequence[Float[Tensor, "B M D"]]
 ) -> float:
-    """How far predictions move when only hidden pixels changed, relative to how they vary.
+    """How far predictions move when only hidden pixels changed.
 
     Anything but 0 means that the answer is visible: the masks hide nothing, or the student sees
     more than its context.
@@ -256,11 +242,36 @@ def leak_share(
         predicted: one tensor a mask, from the clips themselves.
         changed: the same, from `with_hidden_changed`.
     """
-    before = torch.cat([_precise(part).flatten(0, 1) for part in predicted])
-    after = torch.cat([_precise(part).flatten(0, 1) for part in changed])
-    moved = (after - before).abs().mean()
-    spread = (before - before.mean(dim=0)).abs().mean()
-    return float(moved / spread.clamp_min(1e-12)) if float(moved) > 0 else 0.0
+    total = sum(
+        float((_precise(after) - _precise(before)).abs().sum())
+        for one, other in zip(predicted, changed, strict=True)
+        for before, after in zip(_pieces(one), _pieces(other), strict=True)
+    )
+    return total / sum(part.numel() for part in predicted)
+
+
+@torch.no_grad()
+def mean_token(predicted: Sequence[Float[Tensor, "B M D"]]) -> Float[Tensor, "D"]:
+    """Mean over all tokens of all masks, in float64."""
+    sums = [_precise(piece).sum(dim=0) for part in predicted for piece in _pieces(part)]
+    return torch.stack(sums).sum(dim=0) / sum(part[..., 0].numel() for part in predicted)
+
+
+@torch.no_grad()
+def mean_spread(
+    predicted: Sequence[Float[Tensor, "B M D"]], mean: Float[Tensor, "D"] | None = None
+) -> float:
+    """How far predictions are from their mean, or from `mean`; what `mean_move` is compared to."""
+    mean = mean_token(predicted) if mean is None else mean
+    total = sum(
+        float((_precise(piece) - mean).abs().sum()) for part in predicted for piece in _pieces(part)
+    )
+    return total / sum(part.numel() for part in predicted)
+
+
+def _pieces(tokens: Float[Tensor, "B M D"]) -> tuple[Float[Tensor, "m D"], ...]:
+    pieces: tuple[Tensor, ...] = tokens.flatten(0, 1).split(MAX_TOKENS)
+    return pieces
 
 
 def with_hidden_changed(
@@ -295,36 +306,27 @@ def with_hidden_changed(
 
 
 @torch.no_grad()
-def data_numbers(pixels: Float[Tensor, "B T C H W"]) -> dict[str, float]:
+def data_numbers(
+    pixels: Float[Tensor, "B T C H W"], *, mean: Float[Tensor, "T C H W"] | None = None
+) -> dict[str, float]:
     """Is there anything to learn from? Mean absolute differences of normalised pixels.
+
+    Args:
+        pixels: of clips.
+        mean: clip, where these are a part of more; None: of these.
 
     Returns:
         `pixel_contrast` within a frame (from its mean), `pixel_change` between clips (from the
         mean clip), `pixel_motion` between neighbouring frames.
     """
     values = pixels.detach().float()
+    mean = values.mean(dim=0) if mean is None else mean
     motion = values.diff(dim=1).abs().mean() if values.shape[1] > 1 else values.new_zeros(())
     return {
         "pixel_contrast": float((values - values.mean(dim=(3, 4), keepdim=True)).abs().mean()),
-        "pixel_change": float((values - values.mean(dim=0)).abs().mean()),
+        "pixel_change": float((values - mean).abs().mean()),
         "pixel_motion": float(motion),
     }
-
-
-@torch.no_grad()
-def gradient_norms(parts: Mapping[str, nn.Module]) -> dict[str, float]:
-    """`NAME_gradient_norm` of every part: L2 norm of all its gradients (0 without any)."""
-    return {f"{name}_gradient_norm": _gradient_norm(part) for name, part in parts.items()}
-
-
-def _gradient_norm(part: nn.Module) -> float:
-    gradients = [value.grad for value in part.parameters() if value.grad is not None]
-    if not gradients:
-        return 0.0
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float())
-    # The norm of a sharded tensor is spread over the processes until it is asked for.
-    gather = getattr(norm, "full_tensor", None)
-    return float(norm if gather is None else gather())
 
 
 def stall_share(stall_seconds: float, step_seconds: float) -> float:
@@ -349,10 +351,17 @@ def _coordinates(ids: Tensor, grid: TokenGrid) -> Tensor:
     return torch.stack(axes, dim=-1).float()
 
 
-def _thinned(tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B n D"]:
-    """At most `MAX_TOKENS` tokens in all, the same places of every clip."""
+def thinned(
+    tokens: Float[Tensor, "B N D"], *, num_clips: int | None = None
+) -> Float[Tensor, "B n D"]:
+    """At most `MAX_TOKENS` tokens in all, the same places of every clip.
+
+    Args:
+        tokens: of some clips.
+        num_clips: of all, where these are a part of more.
+    """
     batch, num_tokens, _ = tokens.shape
-    wanted = max(1, MAX_TOKENS // batch)
+    wanted = max(1, MAX_TOKENS // (num_clips or batch))
     if num_tokens <= wanted:
         return tokens
     return tokens[:, torch.linspace(0, num_tokens - 1, wanted, device=tokens.device).long()]
