@@ -37,7 +37,7 @@ from vjepa2.training.forecast_counts import (
     widths_of,
 )
 
-# Share of the matrix peak that whole updates reach (benchmarks/train_step.py).
+# Share of the matrix peak that updates are taken to reach (benchmarks/train_step.py measures it).
 UTILISATION = {"cpu": 0.6, "cuda": 0.4}
 # Memory that allocators hold beyond what is asked of them, and libraries for themselves: on a CPU
 # measured by benchmarks/train_memory.py, on a GPU the usual size of its context and kernels.
