@@ -169,7 +169,10 @@ def test_a_replacement_comes_from_the_same_source(half_bad_folder: Path, clip_fo
 
 def test_too_many_bad_files_stop_the_run(half_bad_folder: Path) -> None:
     made = loader(data(half_bad_folder, max_bad_share=0.2, judge_after=30), num_steps=99)
-    with made, pytest.raises(BadFilesError, match=r"of 3\d files .* max_bad_share=0.2") as caught:
+    with (
+        made,
+        pytest.raises(BadFilesError, match=r"of \d distinct files .* max_bad_share=0.2") as caught,
+    ):
         for _ in made:
             pass
     assert "bad" in str(caught.value) and "VideoOpenError" in str(caught.value)
@@ -181,8 +184,45 @@ def test_too_many_bad_files_stop_the_run(half_bad_folder: Path) -> None:
 def test_a_source_of_bad_files_only_stops_at_once(tmp_path: Path, workers: int) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 99)
     config = data(tmp_path, max_bad_share=1.0, workers=workers)
-    with loader(config) as made, pytest.raises(BadFilesError, match="16 files of .* cannot be"):
+    with (
+        loader(config) as made,
+        pytest.raises(BadFilesError, match="16 tries in a row .* at 1 distinct file\\."),
+    ):
         list(made)
+
+
+def test_one_bad_file_of_a_dozen_is_no_reason_to_stop_however_often_it_is_drawn(
+    clip_folder: Path, tmp_path: Path
+) -> None:
+    for number in range(12):
+        (tmp_path / f"good{number}.mp4").symlink_to(clip_folder / "clip1.mp4")
+    (tmp_path / "dangling.mp4").symlink_to(tmp_path / "gone.mp4")
+    with loader(data(tmp_path, max_bad_share=0.05, judge_after=10), num_steps=40) as made:
+        list(made)
+    (bad,) = made.bad_files
+    assert bad.count > 5
+
+
+def test_a_small_set_is_judged_once_every_file_was_tried(clip_folder: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"good{number}.mp4").symlink_to(clip_folder / "clip1.mp4")
+    for number in range(2):
+        (tmp_path / f"bad{number}.mp4").write_bytes(b"no video")
+    config = data(tmp_path, order="listed")  # six draws, far less than judge_after=100
+    expected = r"2 of 6 distinct files cannot be read \(\d of \d+ tries failed\)"
+    with loader(config) as made, pytest.raises(BadFilesError, match=expected):
+        list(made)
+
+
+def test_files_of_a_short_list_that_do_not_exist_are_counted_before_the_start(
+    clip_folder: Path, tmp_path: Path
+) -> None:
+    names = [str(clip_folder / "clip1.mp4"), "gone1.mp4", "gone2.mp4"]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    with pytest.raises(BadFilesError, match="2 of 3 distinct files do not exist.*gone1"):
+        loader(data(tmp_path / "list.txt"))
+    allowed = loader(data(tmp_path / "list.txt", max_bad_share=0.7))
+    assert [Path(name).name for name in allowed.tables[0].missing] == ["gone1.mp4", "gone2.mp4"]
 
 
 def test_files_that_are_missing_or_too_short_count(clip_folder: Path, tmp_path: Path) -> None:

@@ -1,12 +1,37 @@
-"""Files that cannot be read: counted, reported, and a reason to stop when there are too many."""
+"""Files that cannot be read: counted, reported, and a reason to stop when there are too many.
 
+Files count, not draws: in a small set one broken file is drawn again and again. One is never too
+many, unless none is allowed: in a set of a dozen files it would already be more than 5 %.
+"""
+
+import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
+from vjepa2.data.file_table import FileTable
 from vjepa2.data.sample import Answer, BadFile, Sample
 from vjepa2.data.settings import DataConfig
 from vjepa2.errors import BadFilesError
 
 NUM_SHOWN = 5
+# One bit a file: 8 MiB that count 6 million names to within 5 %, smaller sets exactly.
+NUM_BITS = 1 << 26
+
+
+class DistinctNames:
+    """Counts different names in a fixed amount of memory."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray(NUM_BITS // 8)
+        self.count = 0
+
+    def add(self, name: str) -> None:
+        """Count a name unless it was there before."""
+        place = zlib.crc32(name.encode(errors="surrogateescape")) % NUM_BITS
+        bit = 1 << (place & 7)
+        if not self._bits[place >> 3] & bit:
+            self._bits[place >> 3] |= bit
+            self.count += 1
 
 
 class BadFileCounter:
@@ -14,15 +39,18 @@ class BadFileCounter:
 
     Args:
         config: the limits.
+        num_files: in all sources; once all were tried, the share is judged.
 
     Attributes:
-        num_tried, num_bad: files that were opened, and those that could not be read.
+        num_tried, num_bad: tries to read a file, and those that failed.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: DataConfig, num_files: int) -> None:
         self._config = config
+        self._num_files = num_files
         self._files: dict[str, BadFile] = {}
         self._changed: set[str] = set()
+        self._tried = DistinctNames()
         self.num_tried = 0
         self.num_bad = 0
 
@@ -36,20 +64,29 @@ class BadFileCounter:
             known = self._files.get(bad.path, replace(bad, count=0))
             self._files[bad.path] = replace(known, count=known.count + 1)
             self._changed.add(bad.path)
+            self._tried.add(bad.path)
+        if answer.sample is not None:
+            self._tried.add(answer.sample.path)
         self.num_bad += len(answer.bad_files)
         self.num_tried += len(answer.bad_files) + (answer.sample is not None)
         if answer.sample is None:
             source = self._config.sources[answer.bad_files[0].source]
+            distinct = len({bad.path for bad in answer.bad_files})
             raise BadFilesError(
-                f"{len(answer.bad_files)} files of {source.path}, drawn one after the other, "
-                f"cannot be read. {self._examples()}"
+                f"{len(answer.bad_files)} tries in a row to read a file of {source.path} failed; "
+                f"they were made at {_files(distinct)}. {self._examples()}"
             )
         share = self._config.max_bad_share
-        judged = share == 0 or self.num_tried >= self._config.judge_after
-        if judged and self.num_bad > share * self.num_tried:
+        judged = (
+            share == 0
+            or self.num_tried >= self._config.judge_after
+            or self._tried.count >= self._num_files
+        )
+        if judged and too_many(len(self._files), self._tried.count, share):
             raise BadFilesError(
-                f"{self.num_bad} of {self.num_tried} files that were drawn cannot be read, more "
-                f"than max_bad_share={share:g} allows. Mend or remove them, or raise "
+                f"{len(self._files)} of {_files(self._tried.count)} cannot be read "
+                f"({self.num_bad} of {self.num_tried} tries failed), more than "
+                f"max_bad_share={share:g} allows. Mend or remove them, or raise "
                 f"data.max_bad_share. {self._examples()}"
             )
         return answer.sample
@@ -67,3 +104,28 @@ class BadFileCounter:
     def _examples(self) -> str:
         shown = list(self._files.values())[-NUM_SHOWN:]
         return "Such as: " + "; ".join(f"{bad.path}: {bad.reason}" for bad in shown)
+
+
+def too_many(num_bad: int, num_files: int, share: float) -> bool:
+    """Whether so many bad ones of some files are more than a share allows; see the module."""
+    return num_bad > (max(1.0, share * num_files) if share else 0)
+
+
+def check_missing(tables: Sequence[FileTable], config: DataConfig) -> None:
+    """Refuse lists of which too many files do not exist, as far as that was looked at.
+
+    Raises:
+        BadFilesError: more than `max_bad_share` of all files do not exist.
+    """
+    missing = [name for table in tables for name in table.missing]
+    total = sum(len(table) for table in tables)
+    if too_many(len(missing), total, config.max_bad_share):
+        raise BadFilesError(
+            f"{len(missing)} of {_files(total)} do not exist, more than "
+            f"max_bad_share={config.max_bad_share:g} allows. Mend the list, or raise "
+            f"data.max_bad_share. Such as: {'; '.join(missing[:NUM_SHOWN])}"
+        )
+
+
+def _files(count: int) -> str:
+    return f"{count} distinct file{'s' * (count != 1)}"

@@ -63,10 +63,12 @@ class FileTable:
 
     Attributes:
         class_names: where labels were text, the text of each number, sorted.
+        missing: files of a short list that do not exist, with their folder.
     """
 
     def __init__(self, root: str) -> None:
         self.class_names: tuple[str, ...] = ()
+        self.missing: tuple[str, ...] = ()
         self._root = root
         self._names = TextColumn()
         self._labels = array("q")

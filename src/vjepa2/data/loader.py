@@ -12,8 +12,8 @@ moment, which crop, whether mirrored. It is the same whatever the number of work
 and wherever a run is resumed. `positions` says which samples of the global batch this process
 makes; the training process alone holds the table of files.
 
-A file that cannot be read is replaced by the next draw from the same source, and counted. More
-than `max_bad_share` of them stop the run.
+A file that cannot be read is replaced by the next draw from the same source, and counted. If more
+than `max_bad_share` of the files are bad, and more than one, the run stops.
 
 With workers > 0 processes are started with "spawn": a script that makes a loader needs
 `if __name__ == "__main__":` around what it does.
@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from vjepa2.data.bad_files import BadFileCounter
+from vjepa2.data.bad_files import BadFileCounter, check_missing
 from vjepa2.data.decode import ClipDecoder
 from vjepa2.data.draws import MAX_SEED
 from vjepa2.data.file_table import FileTable
@@ -63,6 +63,7 @@ class ClipLoader:
     Raises:
         ConfigError: a number is out of range, or there are no sources.
         DataError: a subclass says what is wrong with a source.
+        BadFilesError: too many files of a list do not exist.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class ClipLoader:
         self.tables = (
             [read_source(source) for source in config.sources] if tables is None else (list(tables))
         )
+        check_missing(self.tables, config)
         weights = [source.weight for source in config.sources if source.weight is not None]
         self._order = Order(
             [len(table) for table in self.tables],
@@ -108,7 +110,7 @@ class ClipLoader:
             seed=seed,
             batch_size=batch_size,
         )
-        self._bad = BadFileCounter(config)
+        self._bad = BadFileCounter(config, sum(len(table) for table in self.tables))
         self._pool: DecodingPool | None = None
         self._is_used = False
         self.stall_seconds = 0.0

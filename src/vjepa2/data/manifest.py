@@ -1,8 +1,8 @@
 """From the path of a source to the table of its files.
 
 Only names are looked at: whether a file can be read is known when it is its turn. One thing is
-tried at once: if none of some files exists, the list is wrong, and the run would end at its first
-step anyway.
+tried at once: which files of a list exist, all of a short one, some of a long one. If none does,
+the list is wrong, and the run would end at its first step anyway.
 """
 
 import os
@@ -20,6 +20,7 @@ from vjepa2.errors import DataError, DataNotFoundError, ListError, check_path
 from vjepa2.video.sources import is_url
 
 NUM_PROBES = 32
+MAX_CHECKED = 10_000  # entries of a list that are all looked for before the start
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MAX_SHARDS = 1_000_000
 
@@ -159,14 +160,28 @@ def _fill(table: FileTable, rows: Iterator[Row], path: Path) -> None:
 
 
 def _probe(table: FileTable, path: Path) -> None:
-    """Refuse a list of which none of some files exists."""
-    count = min(NUM_PROBES, len(table))
-    probes = [table[index * len(table) // count].path for index in range(count)]
-    if not any(is_url(probe) or Path(probe).exists() for probe in probes):
+    """Note which files of a short list do not exist; of a long one, some are tried.
+
+    Raises:
+        DataNotFoundError: none that was tried exists.
+    """
+    count = len(table) if len(table) <= MAX_CHECKED else NUM_PROBES
+    probes = {table[index * len(table) // count].path: None for index in range(count)}
+    missing = [probe for probe in probes if not is_url(probe) and not _exists(probe)]
+    if len(missing) == len(probes):
         raise DataNotFoundError(
-            f"None of {count} files tried of the {len(table)} in {path} exists, for example "
-            f"{probes[0]}. Relative paths begin at the folder of the list, {path.parent}."
+            f"None of {len(probes)} files tried of the {len(table)} in {path} exists, for example "
+            f"{missing[0]}. Relative paths begin at the folder of the list, {path.parent}."
         )
+    if count == len(table):
+        table.missing = tuple(missing)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
 
 
 # ---- shards --------------------------------------------------------------------------------

@@ -93,8 +93,10 @@ class DataConfig(StrictConfig):
             starts again at its beginning, "skip" counts it among the bad files.
         workers: decoding processes of each training process; 0 decodes in the training process.
         prefetch: updates that are decoded ahead; memory holds that many batches of uint8 frames.
-        max_bad_share: share of files that may be unreadable before the run stops.
-        judge_after: files that are tried before `max_bad_share` counts.
+        max_bad_share: share of different files that may be unreadable before the run stops; one
+            file may be in any case, unless this is 0.
+        judge_after: tries to read a file before `max_bad_share` counts; it counts earlier once
+            every file was tried.
     """
 
     sources: tuple[SourceConfig, ...] = ()
