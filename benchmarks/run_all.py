@@ -19,6 +19,10 @@ BENCHMARKS = (
     "data_loading",
     "profile_layer",
     "mask_distances",
+    "train_step",
+    "train_memory",
+    "kill_resume",
+    "alarms",
     "encode",
 )
 

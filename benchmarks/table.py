@@ -50,7 +50,6 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     pixels = load("preprocess")["results"]
     decode = load("decode")["results"]
     distances = load("mask_distances")["results"]
-    alarms = load("alarms")["results"]
 
     full = encode["encoder ViT-L full, 24 layers"]
     peak = full["ours_share_of_matrix_peak"]
@@ -77,8 +76,6 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     giant_peaks = [giant[side]["ratio_peak_read"] for side in ("folder", "folder_as_bfloat16")]
     nearest = min(case["speedup_median"] for case in distances.values())
     decode_mb = decode["memory"]["peak_mb_beyond_import"]
-
-    recall, false_alarms = alarms["recall"], alarms["false_alarms"]
 
     return [
         (
@@ -222,6 +219,49 @@ def rows() -> list[tuple[str, str, str, str, str]]:
             "50x",
             at_least(nearest, 50),
             "mask_distances",
+        ),
+        *pretraining_rows(),
+    ]
+
+
+def pretraining_rows() -> list[tuple[str, str, str, str, str]]:
+    """Claims on pretraining, as in `rows`."""
+    alarms = load("alarms")["results"]
+    recall, false_alarms = alarms["recall"], alarms["false_alarms"]
+    kills = load("kill_resume")["results"]
+    all_well = kills["every_resume_worked"] and kills["weights_equal"] and kills["log_equal"]
+    memory = [case["forecast_over_measured"] for case in load("train_memory")["results"]["cases"]]
+    step = load("train_step")["results"]
+    waits = [case for case in load("data_loading")["results"]["stall"] if case["workers"]]
+    stall = max(case["stall_share"] for case in waits)
+    return [
+        (
+            f"pretraining update, {step['case']}, vs. the published one written plainly",
+            f"{step['speedup_median']:.2f}x faster",
+            "1.3x",
+            at_least(step["speedup_median"], 1.3),
+            "train_step",
+        ),
+        (
+            f"memory of an update, forecast over measured, {len(memory)} sizes",
+            f"{min(memory):.2f} to {max(memory):.2f}",
+            "0.8 to 1.2",
+            verdict(min(memory) >= 0.8 and max(memory) <= 1.2),
+            "train_memory",
+        ),
+        (
+            "share of updates that wait for decoding, 1 and 2 processes beside training",
+            f"at most {stall:.1%}",
+            "3%",
+            at_most(stall, 0.03),
+            "data_loading",
+        ),
+        (
+            f"`kill -9` at {kills['kills']} random moments of a run, also while saving",
+            "every resume worked, final weights equal" if all_well else "not all resumes equal",
+            "20, all",
+            verdict(bool(all_well) and kills["kills"] >= 20),
+            "kill_resume",
         ),
         (
             f"alarm on {len(alarms['runs'])} tiny runs, half sabotaged: recall, false alarms",

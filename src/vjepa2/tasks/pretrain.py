@@ -35,7 +35,7 @@ from vjepa2.tasks.pretrain_networks import (
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes, open_processes
-from vjepa2.training.engine import Reason, run_training
+from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.health import Verdict
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.sharding import full_state_dict
@@ -153,6 +153,8 @@ def pretrain(
     """
     check_path("The run's folder", folder)
     config.check_complete()
+    if stop_at is not None:
+        check_stop_at(stop_at, config.schedule.num_steps)
     run = Path(folder)
     if run.exists() and not run.is_dir():
         raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")

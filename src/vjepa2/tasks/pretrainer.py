@@ -118,8 +118,10 @@ class Pretrainer:
         if self.start_note:
             self._tell(step, "optimizer_anew", self.start_note)
             self.start_note = ""
+        began = time.perf_counter()
         if step % self.config.health.every == 0:
             self.measure(step)
+        measured = time.perf_counter() - began
         started, stalled = time.perf_counter(), self.batches.stall_seconds
         try:
             numbers = self._update(step)
@@ -131,6 +133,7 @@ class Pretrainer:
         stalled = self.batches.stall_seconds - stalled
         numbers["stall_seconds"] = stalled
         numbers["stall_share"] = stall_share(stalled, time.perf_counter() - started)
+        numbers["measure_seconds"] = measured
         self.monitor.add_step(step, numbers)
         return numbers
 
