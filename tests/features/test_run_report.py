@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from tiny_pretraining import tiny_run, write_clips
 from vjepa2.errors import InputError, OutputError, ShapeError
@@ -199,6 +200,27 @@ def test_damaged_lines_are_counted_and_numbers_that_are_none_are_left_out(tmp_pa
     assert "5 damaged lines left out" in read_page(write_run_report(run)).text
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        '{"step": 2, "kind": ["x"]}',
+        '{"step": 2, "kind": {"a": 1}}',
+        f'{{"step": {"9" * 5000}, "kind": "health"}}',
+        f'{{"step": {"9" * 400}, "kind": "health"}}',
+        '{"step": 1e300, "kind": "step"}',
+        '{"step": [2], "kind": "step"}',
+        '{"a":' * 100_000,
+    ],
+    ids=["list", "object", "digits", "no float", "large", "step", "nesting"],
+)
+def test_any_damaged_line_is_counted_and_the_page_is_made(damaged: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(damaged + "\n")
+    assert run_summary(read_run(run))["damaged_lines"] == 1
+    assert "1 damaged lines left out" in read_page(write_run_report(run)).text
+
+
 def test_numbers_that_are_not_finite_are_an_alarm_and_no_point(tmp_path: Path) -> None:
     run = make_run(tmp_path, extra=({"kind": "step", "step": 60, "loss": math.nan},))
     page = read_page(write_run_report(run))
@@ -297,6 +319,16 @@ def test_pictures_are_read_back(tmp_path: Path) -> None:
     assert torch.equal(got.masks[0].target_ids, ids[:4])
 
 
+def test_a_full_disk_is_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("vjepa2.training.health_pictures.save_file", full)
+    with pytest.raises(OutputError, match=r"step-0000003.*No space left"):
+        add_pictures(tmp_path, 3)
+    assert list((tmp_path / "pictures").iterdir()) == []
+
+
 def test_a_damaged_picture_file_is_named_and_the_page_is_made(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     add_pictures(run, 0)
@@ -382,6 +414,25 @@ def test_words_about_the_loss(
     loss: words.Points, rank: words.Points, skill: float, expected: str
 ) -> None:
     assert expected in words.about_loss(loss, rank, [(0, skill)])
+
+
+def test_the_better_trivial_predictor_is_named_with_what_it_saves() -> None:
+    mean, nearest = [(0, 0.2)], [(0, 0.5)]
+    fell, kept = line(0.8, 0.4), line(20, 20)
+    # Loss 0.4 against 0.2: skill -1, and the mean costs half of it.
+    said = words.about_loss(fell, kept, [(0, -1.0)], mean, nearest)
+    assert "predicting the mean everywhere would cost 50% less" in said
+    assert "hardly" not in said
+    said = words.about_loss(fell, kept, [(0, -1.0)], nearest, mean)
+    assert "copying the nearest visible token would cost 50% less" in said
+    said = words.about_loss(fell, kept, [(0, 0.01)], mean, nearest)
+    assert "predicting the mean everywhere would cost hardly more" in said
+    assert "the better trivial predictor would cost 20% less" in words.about_loss(
+        fell, kept, [(0, -0.25)]
+    )
+    assert "predicting the mean everywhere costs 50% less" in words.about_skill(
+        [(0, -1.0)], mean, nearest
+    )
 
 
 def test_words_without_numbers_are_none() -> None:

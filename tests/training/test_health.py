@@ -110,6 +110,15 @@ def test_a_teacher_that_has_not_begun_to_move_is_no_missing_teacher() -> None:
     assert after(begun(), still)[0].state == "healthy"
 
 
+def test_a_prediction_far_worse_than_trivial_is_too_early_to_judge() -> None:
+    monitor = begun()  # skill -0.1 before training is no news
+    *_, last = after(monitor, *[{"skill": -1.0}] * 6)  # however long: no alarm
+    assert (last.state, last.alarm) == ("watch", False)
+    assert "Too early to say" in last.reason and "cost 50% less" in last.reason
+    assert monitor.last_healthy_step == 60
+    assert after(monitor, {"skill": 0.3})[-1].state == "healthy"
+
+
 def test_waiting_for_data_is_watched() -> None:
     monitor = begun()
     for step in range(100):

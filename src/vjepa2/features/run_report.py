@@ -172,7 +172,9 @@ def _learning_section(record: RunRecord) -> str:
                 Curve("held-out clips", get("held_out_loss")),
                 *_parts_of_loss(record),
             ],
-            note=words.about_loss(loss, teacher, skill),
+            note=words.about_loss(
+                loss, teacher, skill, get("copy_mean_loss"), get("copy_nearest_loss")
+            ),
             marks=marks,
         ),
         chart(

@@ -19,6 +19,7 @@ from vjepa2.training.health import HealthConfig, HealthMonitor, Verdict
 from vjepa2.training.health_measures import stall_share
 
 CONFIG, METRICS, BAD_FILES = "config.json", "metrics.jsonl", "bad_files.jsonl"
+MAX_STEP = 2**53  # beyond, a number of an update is damaged
 
 Row = dict[str, Any]
 
@@ -95,17 +96,19 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
     record.config = _config(path / CONFIG)
     kinds = {"step": record.steps, "health": record.health, "event": record.events}
     lines, record.damaged = read_lines(path / METRICS)
+    kept = []
     for row in lines:
-        step = finite(row.get("step"))
-        if row.get("kind") in kinds and step is not None:
+        step, kind = finite(row.get("step")), row.get("kind")
+        if isinstance(kind, str) and kind in kinds and step is not None and abs(step) <= MAX_STEP:
             row["step"] = int(step)
             _add_stall_share(row)
-            kinds[row["kind"]].append(row)
+            kinds[kind].append(row)
+            kept.append(row)
         else:
             record.damaged += 1
     record.bad_files, damaged = read_lines(path / BAD_FILES)
     record.damaged += damaged
-    _judge(record, lines)
+    _judge(record, kept)
     return record
 
 
@@ -159,8 +162,8 @@ def _judge(record: RunRecord, lines: Iterable[Row]) -> None:
     """Replay the monitor over the numbers of the run."""
     monitor = HealthMonitor(_health_config(record.config))
     for row in lines:
-        kind, step = row.get("kind"), row.get("step")
-        if kind not in ("step", "health") or not isinstance(step, int):
+        kind, step = row["kind"], row["step"]
+        if kind == "event":
             continue
         numbers = {
             name: math.nan if value is None else value  # the log writes null for NaN and infinity

@@ -39,7 +39,21 @@ def turned(points: Points) -> bool:
     )
 
 
-def about_loss(loss: Points, rank: Points, skill: Points) -> str:
+def against_trivial(skill: float, mean: Points, nearest: Points, *, would: bool) -> str:
+    """Which predictor that knows nothing is the better one, and by how much it beats or loses."""
+    name = "the better trivial predictor"
+    if mean and nearest:
+        is_mean = mean[-1][1] <= nearest[-1][1]
+        name = "predicting the mean everywhere" if is_mean else "copying the nearest visible token"
+    costs = "would cost" if would else "costs"
+    if skill <= -NO_SKILL:
+        return f"{name} {costs} {1 - 1 / (1 - skill):.0%} less"
+    return f"{name} {costs} hardly {'more' if skill > 0 else 'less'}"
+
+
+def about_loss(
+    loss: Points, rank: Points, skill: Points, mean: Points = (), nearest: Points = ()
+) -> str:
     """What the loss means, which by itself is nothing: it is read beside rank and skill."""
     both = ends(loss)
     if both is None:
@@ -64,8 +78,8 @@ def about_loss(loss: Points, rank: Points, skill: Points) -> str:
         return f"{words}: it hardly changes; {rank_words}."
     if last_skill is not None and last_skill < NO_SKILL:
         return (
-            f"{words}, but predicting the mean everywhere would cost hardly more: little is "
-            f"learned so far beyond that mean; {rank_words}."
+            f"{words}, but {against_trivial(last_skill, mean, nearest, would=True)}: little is "
+            f"learned so far; {rank_words}."
         )
     if poorer:
         return (
@@ -110,7 +124,8 @@ def about_skill(skill: Points, mean: Points, nearest: Points) -> str:
             f"{number(nearest[-1][1])} (the nearest visible token)"
         )
     if last < NO_SKILL:
-        return f"{words}. Nothing is learned yet; that is usual at the beginning only."
+        trivial = against_trivial(last, mean, nearest, would=False)
+        return f"{words}: {trivial}. Nothing is learned yet; that is usual at the beginning only."
     return f"{words}: hidden parts are predicted from visible ones."
 
 

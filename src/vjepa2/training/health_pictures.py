@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vjepa2.errors import InputError, ShapeError
+from vjepa2.errors import InputError, OutputError, ShapeError
 from vjepa2.files import atomic_path
 from vjepa2.masking import Masks
 from vjepa2.shapes import TokenGrid
@@ -82,12 +82,15 @@ def save_pictures(
         tensors[f"target_ids_{number}"] = mask.target_ids[clips]
     path = Path(run) / PICTURES / f"step-{step:07d}.safetensors"
     with atomic_path(path) as temporary:
-        save_file(
-            # Copies: the format refuses tensors that share memory.
-            {name: value.cpu().contiguous().clone() for name, value in tensors.items()},
-            temporary,
-            metadata={"step": str(step), "grid": json.dumps(list(grid))},
-        )
+        try:
+            save_file(
+                # Copies: the format refuses tensors that share memory.
+                {name: value.cpu().contiguous().clone() for name, value in tensors.items()},
+                temporary,
+                metadata={"step": str(step), "grid": json.dumps(list(grid))},
+            )
+        except SafetensorError as error:  # so a full disk is told here
+            raise OutputError(f"Cannot write {path}: {error}.") from error
     return path
 
 

@@ -21,6 +21,7 @@ LOST_RANK = 0.15  # share of the untrained rank; rank 1 is a single direction
 PARTLY_LOST_RANK = 0.5  # of it: watched with skill, an alarm without
 SHRUNK_TARGETS = 0.7  # loss of the mean prediction, as a share of that before training
 NO_SKILL = 0.03
+WORSE_THAN_TRIVIAL = -0.1  # skill below is watched after the first measurement
 RUN_AWAY = 0.5  # relative distance from teacher to student
 RUN_AWAY_RANK = 0.7
 STALL = 0.1
@@ -234,6 +235,17 @@ def unusual(numbers: Numbers) -> Iterator[Finding]:
             "watch",
             f"Training waits for data {stall:.0%} of the time.",
             "More data.workers, smaller videos, or fewer frames decoded per clip.",
+        )
+    skill, before = numbers.get("skill"), numbers.before("skill")
+    is_first = numbers.now == numbers.untrained
+    if skill < WORSE_THAN_TRIVIAL and not is_first and not math.isnan(before):
+        yield Finding(
+            "worse_than_trivial",
+            "watch",
+            f"Too early to say: skill is {skill:.3g} (before training {before:.3g}), a "
+            f"prediction that knows nothing would cost "
+            f"{1 - 1 / (1 - skill):.0%} less.",
+            "Train longer; if skill stays below 0, look at learning rate and warm-up.",
         )
 
 
