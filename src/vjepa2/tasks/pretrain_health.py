@@ -161,12 +161,12 @@ class _Shown:
         tokens = self._encode(pixels)
         missing = MAX_FILE_CLIPS - sum(map(len, self._kept))
         if missing > 0:
-            self._kept.append(tokens[:missing].half().cpu())
+            self._kept.append(tokens[:missing].float().cpu())
         return tokens
 
     def tokens(self) -> Tensor:
         """Those that are kept, on the CPU."""
-        return torch.cat(self._kept)
+        return torch.cat(self._kept).half()  # half tokens cannot be joined under autocast
 
 
 @contextlib.contextmanager
