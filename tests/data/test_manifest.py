@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tarfile
 import tracemalloc
 from pathlib import Path
 
@@ -182,6 +183,32 @@ def test_empty_and_missing(files: Path) -> None:
     assert len(table(files / "some.txt")) == 2
 
 
+def test_wrong_columns_are_said_once_and_bytes_are_escaped(files: Path) -> None:
+    path = files / "list.csv"
+    path.write_text("paths,class\nb 1.mp4,3\n")
+    with pytest.raises(ListError) as caught:
+        table(path)
+    assert str(caught.value).count("Allowed") == 1
+    assert "Did you mean 'paths'?" in str(caught.value)
+    for content in (b"\x1b[2J\x07\xff\xfe,\x02\n", b"\x00\x00\x00\x20ftypisom\x1b\xff"):
+        path.write_bytes(content)
+        with pytest.raises(ListError) as caught:
+            table(path)
+        assert str(caught.value).isprintable()
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="is empty"):
+        table(path)
+
+
+def test_a_line_that_is_a_path_as_a_whole_has_no_label(files: Path) -> None:
+    (files / "frames 12").mkdir()
+    path = files / "list.txt"
+    path.write_text("frames 12\n")
+    assert rows(table(path)) == [(str(files / "frames 12"), None)]
+    path.write_text("b 1.mp4 12\n")
+    assert rows(table(path)) == [(str(files / "b 1.mp4"), 12)]
+
+
 # ---- folders -------------------------------------------------------------------------------
 
 
@@ -257,3 +284,30 @@ def test_names_that_are_no_text_keep_their_bytes() -> None:
     odd = os.fsdecode(b"\xff\xfe.mp4")
     column = TextColumn(["a", "", odd, "ü"])
     assert [column[index] for index in range(4)] == ["a", "", odd, "ü"]
+
+
+def test_a_folder_of_shards_and_files_is_refused_and_neither_is_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        shard.addfile(tarfile.TarInfo("inside.mp4"))
+    assert [read.member for read in [table(tmp_path)[0]]] == ["inside.mp4"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "b.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 shards \(a.tar\) beside 1 files.*two sources"):
+        table(tmp_path)
+
+
+def test_a_subfolder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(path: str) -> object:  # permissions do not stop the super-user
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(DataError, match="closed cannot be read .Permission denied"):
+        table(tmp_path)

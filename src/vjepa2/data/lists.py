@@ -4,6 +4,7 @@ Every reader yields (path, label) with the label as it stands there: an integer,
 """
 
 import csv
+import difflib
 import itertools
 import json
 from collections.abc import Iterator
@@ -14,12 +15,14 @@ import numpy as np
 
 from vjepa2.data.array_file import UNREADABLE
 from vjepa2.data.file_table import MAX_DIGITS, is_integer
-from vjepa2.data.suffixes import suffix_of
-from vjepa2.errors import ListError, MissingExtraError, nearest_hint
+from vjepa2.data.suffixes import file_kind, suffix_of
+from vjepa2.errors import ListError, MissingExtraError
 
 Row = tuple[str, int | str | None]
 PUBLISHED_SEPARATORS = (" ", "::")
 _BATCH_ROWS = 65_536
+MAX_SHOWN_COLUMNS = 12
+MAX_SHOWN_CHARACTERS = 40
 
 
 def read_list(path: Path, *, path_column: str, label_column: str) -> Iterator[Row]:
@@ -46,17 +49,29 @@ def read_list(path: Path, *, path_column: str, label_column: str) -> Iterator[Ro
                 elif suffix in (".csv", ".tsv"):
                     yield from _separated(file, path, *columns)
                 else:
-                    yield from _plain(file)
+                    yield from _plain(file, path.parent)
         except csv.Error as error:
             raise ListError(f"{path} cannot be read: {error}.") from error
 
 
-def _plain(file: TextIO) -> Iterator[Row]:
-    """One path a line, or published `path label` lines."""
+def _plain(file: TextIO, folder: Path) -> Iterator[Row]:
+    """One path a line, or published `path label` lines.
+
+    A line such as `frames 12` is a path if there is something of that name, a labelled one if not.
+    """
     for line in file:
         text = line.strip("\r\n")
         if text.strip():
-            yield published_row(text) or (text.strip(), None)
+            row = published_row(text)
+            is_path = row is None or (file_kind(row[0]) is None and _exists(folder / text.strip()))
+            yield row if row is not None and not is_path else (text.strip(), None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
 
 
 def published_row(line: str) -> tuple[str, int] | None:
@@ -72,6 +87,13 @@ def _separated(file: TextIO, path: Path, path_column: str, label_column: str) ->
     first = file.readline()
     while first and not first.strip():
         first = file.readline()
+    if not first:
+        return  # the caller says that the list is empty
+    if "\0" in first:
+        raise ListError(
+            f"{path} is no list: it holds zero bytes, as videos and archives do. Give a text file "
+            "with a header or lines of 'path label', or name the file with its own suffix."
+        )
     separator = next((mark for mark in "\t;" if mark in first), ",")
     header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
     if path_column not in header:
@@ -196,11 +218,22 @@ def _wrong_columns(
 ) -> ListError:
     missing = path_column if path_column not in found else label_column
     place = "" if line is None else f", line {line}"
+    shown = ", ".join(printable(name) for name in found[:MAX_SHOWN_COLUMNS])
+    near = difflib.get_close_matches(missing, found, n=1, cutoff=0.5)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
     return ListError(
-        f"{path}{place} has no column {missing!r}. Found: {', '.join(found)[:200] or 'nothing'}. "
+        f"{path}{place} has no column {missing!r}. Found: {shown or 'nothing'}.{guess} "
         f"Allowed: {path_column!r} and, for labels, {label_column!r}; or lines of 'path label' "
-        "without a header. Rename the column, or set path_column and label_column of the source. "
-        f"{nearest_hint(missing, found) if found else ''}".rstrip()
+        "without a header. Rename the column, or set path_column and label_column of the source."
+    )
+
+
+def printable(text: str) -> str:
+    """The beginning of a text from a file, with escapes for what a terminal would act on."""
+    short = text[:MAX_SHOWN_CHARACTERS]
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape", "surrogatepass").decode()
+        for mark in short
     )
 
 

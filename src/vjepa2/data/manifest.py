@@ -36,10 +36,10 @@ def read_source(source: SourceConfig) -> FileTable:
     """
     check_path("The path of a source", source.path)
     path = Path(source.path)
-    if suffix_of(source.path) == SHARD_SUFFIX or (path.is_dir() and _shards_of(path)):
-        return _from_shards(source)
     if path.is_dir():
         return _from_folder(path, source)
+    if suffix_of(source.path) == SHARD_SUFFIX:
+        return _from_shards(source, expanded(source.path))
     if not path.exists():
         raise DataNotFoundError(
             f"There is nothing at {source.path}. Check the spelling; the working folder is "
@@ -63,9 +63,16 @@ def read_source(source: SourceConfig) -> FileTable:
 
 
 def _from_folder(folder: Path, source: SourceConfig) -> FileTable:
+    """The files of a folder, or the members of its shards."""
     table = FileTable(str(folder))
     others: Counter[str] = Counter()
+    shards: list[str] = []
     for name, names in _walk(folder):
+        shards += [
+            os.path.join(name, item)  # noqa: PTH118
+            for item in names
+            if suffix_of(item) == SHARD_SUFFIX
+        ]
         kept = [item for item in names if _is_wanted(item, source)]
         if not kept:
             others.update(suffix_of(item) or "no suffix" for item in names)
@@ -75,6 +82,14 @@ def _from_folder(folder: Path, source: SourceConfig) -> FileTable:
             continue
         for item in kept:
             table.append(os.path.join(name, item) if name else item)  # noqa: PTH118
+    if shards and len(table):
+        raise DataError(
+            f"The folder {folder} holds {len(shards)} shards ({shards[0]}) beside {len(table)} "
+            f"files of kind {source.kind!r} ({table[0].name}). Give them as two sources, the "
+            "shards as a folder or NAME.tar of their own, or move one kind elsewhere."
+        )
+    if shards:
+        return _from_shards(source, [str(folder / shard) for shard in shards])
     if not len(table):
         seen = ", ".join(f"{count} x {suffix}" for suffix, count in others.most_common(5))
         raise DataError(
@@ -94,9 +109,12 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder's name below `folder` and its files, in natural order.
 
     Links are followed, each folder is entered once, and hidden names are left out.
+
+    Raises:
+        DataError: a folder cannot be read, which would leave out its files.
     """
     entered = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
         facts = os.stat(place)  # noqa: PTH116
         if (facts.st_dev, facts.st_ino) in entered:
             folders.clear()
@@ -106,6 +124,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         relative = os.path.relpath(place, folder)
         shown = sorted((name for name in names if name[0] != "."), key=natural)
         yield "" if relative == "." else relative, shown
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"The folder {error.filename} cannot be read ({error.strerror or error}), so its files "
+        "would be left out. Give permission (chmod u+rx), take it out, or name another folder."
+    ) from error
 
 
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -187,16 +212,8 @@ def _exists(name: str) -> bool:
 # ---- shards --------------------------------------------------------------------------------
 
 
-def _shards_of(folder: Path) -> list[str]:
-    return sorted((item.name for item in folder.glob("*.tar") if item.is_file()), key=natural)
-
-
-def _from_shards(source: SourceConfig) -> FileTable:
+def _from_shards(source: SourceConfig, shards: list[str]) -> FileTable:
     path = Path(source.path)
-    if path.is_dir():
-        shards = [str(path / name) for name in _shards_of(path)]
-    else:
-        shards = expanded(source.path)
     table = FileTable(str(path.parent))
     for shard in shards:
         table.start_shard(shard)
