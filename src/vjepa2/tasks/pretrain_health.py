@@ -75,7 +75,7 @@ class HeldOut:
         ]
         self._labelled = _labelled_clips(config) if config.health.labelled else None
         self._num_measured = 0
-        self._tokens: tuple[Tensor, Tensor] | None = None
+        self._tokens: tuple[_Shown, _Shown] | None = None
 
     @torch.no_grad()
     def measure(self, student: nn.Module) -> dict[str, float]:
@@ -107,7 +107,7 @@ class HeldOut:
             )
             if self._labelled is not None:
                 numbers |= self._probe(student)
-        self._tokens = found.tokens(), own.tokens()
+        self._tokens = found, own
         return numbers
 
     def save_pictures(self, folder: Path, step: int, *, is_last: bool) -> None:
@@ -116,7 +116,7 @@ class HeldOut:
         self._num_measured += 1
         if self._tokens is None or not (is_last or _is_power_of_two(number)):
             return
-        teacher, student = self._tokens
+        teacher, student = (shown.tokens() for shown in self._tokens)
         count = len(teacher)
         save_pictures(
             folder,
