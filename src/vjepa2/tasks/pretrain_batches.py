@@ -401,7 +401,11 @@ def fixed_clips(
     """
     augment = config.augment.evaluation()
     sources = tuple(source.model_copy(update={"num_frames": None}) for source in data.sources)
-    quiet = data.model_copy(update={"workers": 0, "prefetch": 1, "sources": sources})
+    # Files of the run are judged, and noted, while it trains.
+    share = data.max_bad_share if tables is None else 1.0
+    quiet = data.model_copy(
+        update={"workers": 0, "prefetch": 1, "sources": sources, "max_bad_share": share}
+    )
     with ClipLoader(
         quiet,
         augment,
