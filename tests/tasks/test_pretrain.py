@@ -550,15 +550,17 @@ def test_bad_files_are_counted_and_named(clips: Path, tmp_path: Path) -> None:
 
 
 def test_too_many_bad_files_stop_the_run(clips: Path, tmp_path: Path) -> None:
-    folder = write_clips(tmp_path / "clips", count=1)
+    """They are judged after 20 tries: not among the two held-out clips, but while training."""
+    folder = write_clips(tmp_path / "clips", count=10)
     for number in range(6):
         (folder / f"broken_{number}.npy").write_bytes(b"no array")
-    source = {"path": str(folder), "frame_step": 1}
+    data = {
+        "sources": [{"path": str(folder), "frame_step": 1}],
+        "judge_after": 20,
+        "max_bad_share": 0.1,
+    }
     with pytest.raises(BadFilesError, match="max_bad_share"):
-        run_quietly(
-            tiny_run(clips, data={"sources": [source], "judge_after": 8, "max_bad_share": 0.1}),
-            tmp_path / "run",
-        )
+        run_quietly(tiny_run(clips, data=data, health={"num_clips": 2}), tmp_path / "run")
     assert (tmp_path / "run/bad_files.jsonl").exists()
     assert list((tmp_path / "run/checkpoints").glob("step-*"))  # what was learned so far
 

@@ -79,7 +79,9 @@ def make_networks(config: PretrainConfig) -> Networks:
     average = frozen_copy(model.encoder)
     target = average
     if objective.teacher is not None:
-        target = frozen_copy(VJEPA2Model.from_pretrained(objective.teacher).encoder)
+        target = frozen_copy(
+            VJEPA2Model.from_pretrained(objective.teacher, dtype=torch.float32).encoder
+        )
     _check_teacher(target.config, model.config)
     for part in (model.encoder, model.predictor):
         part.gradient_checkpointing = config.runtime.recompute
