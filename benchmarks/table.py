@@ -232,14 +232,16 @@ def pretraining_rows() -> list[tuple[str, str, str, str, str]]:
     all_well = kills["every_resume_worked"] and kills["weights_equal"] and kills["log_equal"]
     memory = [case["forecast_over_measured"] for case in load("train_memory")["results"]["cases"]]
     step = load("train_step")["results"]
+    case = step["case"]
     waits = [case for case in load("data_loading")["results"]["stall"] if case["workers"]]
     stall = max(case["stall_share"] for case in waits)
     return [
         (
-            f"pretraining update, {step['case']}, vs. the published one written plainly",
-            f"{step['speedup_median']:.2f}x faster",
+            f"pretraining update, ViT-Tiny {case['frames']}x{case['pixels']}x{case['pixels']}, "
+            "vs. the published one written plainly",
+            f"{step['speedup_median_seconds']:.2f}x faster",
             "1.3x",
-            at_least(step["speedup_median"], 1.3),
+            at_least(step["speedup_median_seconds"], 1.3),
             "train_step",
         ),
         (
