@@ -126,6 +126,8 @@ class MaskedPrediction(nn.Module):
                 their mean.
             context_share: lambda, how much the error at visible tokens counts. V-JEPA 2 has no
                 such prediction and needs 0.
+            mask_shares: factors of the errors at hidden and at visible tokens, per mask; None: 1.
+                Micro-batches of packed masks have different numbers of tokens and count by them.
 
         Returns:
             scalars, float32.
