@@ -119,7 +119,7 @@ def test_hidden_objects_come_out_where_the_label_says() -> None:
 
 def test_wrong_questions_and_counts_are_named() -> None:
     with pytest.raises(ConfigError, match="hidden"):
-        make_task_clips("hidden", count=8, seed=0)
+        make_task_clips("hiden", count=8, seed=0)
     with pytest.raises(ConfigError, match="8 answers"):
         make_task_clips("direction", count=12, seed=0)
     assert set(LONG_RANGE) < set(SCENE_TASKS)
