@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "vjepa2"
 ROWS = [
     {
         *("errors", "shapes", "runtime", "strict_config", "protocols", "files", "progress"),
-        *("numbered_random", "packing", "_version"),
+        *("numbered_random", "norms", "packing", "_version"),
     },
     {"weights"},
     {"video", "nn", "masking", "losses", "ema", "planning"},

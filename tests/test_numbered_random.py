@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vjepa2.errors import ConfigError
-from vjepa2.numbered_random import stream, stream_key, uniform
+from vjepa2.numbered_random import mixed, stream, stream_key, uniform
 
 MASK = 2**64 - 1
 
@@ -67,3 +67,12 @@ def test_uniform_numbers_are_even() -> None:
     chi_square = float(((counts - 1000) ** 2 / 1000).sum())
     assert 50 < chi_square < 160  # 99 degrees of freedom: mean 99, standard deviation 14
     assert abs(np.corrcoef(got[:-1], got[1:])[0, 1]) < 5 / 100_000**0.5
+
+
+@pytest.mark.parametrize("key", [0, 1, 2**63, 2**64 - 1])
+def test_one_number_is_mixed_as_a_stream_mixes_many(key: int) -> None:
+    places = np.arange(5)
+    many = stream(np.array([key], dtype=np.uint64), places)
+    step = 0x9E3779B97F4A7C15
+    alone = [mixed((key + (place + 1) * step) % 2**64) for place in places.tolist()]
+    assert many.tolist() == alone

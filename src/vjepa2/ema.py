@@ -7,13 +7,14 @@ All parameters move in a few fused operations rather than one by one, also where
 """
 
 from copy import deepcopy
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vjepa2.errors import ConfigError, InputError
+from vjepa2.norms import total_norm
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -69,24 +70,10 @@ class MovingAverage:
         # In portions: the differences of a whole network would need the memory of another one.
         for start in range(0, len(self._teacher), DISTANCE_PORTION):
             part = slice(start, start + DISTANCE_PORTION)
-            gaps.append(_norm(list(torch._foreach_sub(self._student[part], self._teacher[part]))))
+            gaps.append(total_norm(torch._foreach_sub(self._student[part], self._teacher[part])))
         if not gaps:
             return 0.0
-        return float(
-            torch.linalg.vector_norm(torch.stack(gaps)) / _norm(self._teacher).clamp_min(1e-12)
-        )
-
-
-def _norm(tensors: list[Tensor]) -> Tensor:
-    norms = torch.stack([_whole(norm) for norm in torch._foreach_norm(tensors)])
-    total: Tensor = torch.linalg.vector_norm(norms.float())
-    return total
-
-
-def _whole(norm: Tensor) -> Tensor:
-    """The norm of a sharded tensor is spread over the processes until it is asked for."""
-    gather = getattr(norm, "full_tensor", None)
-    return norm if gather is None else cast(Tensor, gather())
+        return float(total_norm(gaps) / total_norm(self._teacher).clamp_min(1e-12))
 
 
 def _shapes(parameters: dict[str, nn.Parameter]) -> dict[str, torch.Size]:

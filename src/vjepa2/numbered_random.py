@@ -11,6 +11,9 @@ from jaxtyping import Float, Int, UInt64
 from vjepa2.errors import checked_integer
 
 _GOLDEN = 0x9E3779B97F4A7C15
+# Of SplitMix64's finaliser.
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_MASK = 2**64 - 1
 _LARGEST = 2**63 - 1
 
 
@@ -35,10 +38,17 @@ def stream(
     of a stream of its own. Places may be negative.
     """
     z = key + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(_FIRST)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
     mixed: UInt64[np.ndarray, "*keys_or_n"] = z ^ (z >> np.uint64(31))
     return mixed
+
+
+def mixed(value: int) -> int:
+    """The finaliser of `stream` for one number of 64 bits: each bit depends on every bit."""
+    value = (value ^ (value >> 30)) * _FIRST & _MASK
+    value = (value ^ (value >> 27)) * _SECOND & _MASK
+    return value ^ (value >> 31)
 
 
 def uniform(bits: UInt64[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

@@ -4,15 +4,17 @@ A generator that is carried along makes every number depend on all that was draw
 number of processes, on a file that could not be read, on where a run was resumed. Here a number is
 looked up instead: Philox is a function from (key, counter) to random bits, and what the number is
 for is the counter. Bits are turned into numbers here, so that no release of NumPy changes a run.
+`vjepa2.numbered_random` does the same for whole arrays at once, as masks need.
 """
 
 from enum import IntEnum
 
 import numpy as np
 
+from vjepa2.numbered_random import mixed
+
 MAX_SEED = 2**64 - 1
 _ROUNDS = 8
-_MASK64 = MAX_SEED
 
 
 class Purpose(IntEnum):
@@ -77,14 +79,7 @@ class Permutation:
         while True:
             left, right = place >> self._half, place & mask
             for key in self._keys:
-                left, right = right, left ^ (_mixed(right ^ key) & mask)
+                left, right = right, left ^ (mixed(right ^ key) & mask)
             place = left << self._half | right
             if place < self._size:
                 return place
-
-
-def _mixed(value: int) -> int:
-    """The finaliser of splitmix64: every bit of the result depends on every bit of `value`."""
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK64
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK64
-    return value ^ (value >> 31)

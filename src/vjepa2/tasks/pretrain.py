@@ -40,8 +40,7 @@ from vjepa2.training.health import Verdict
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.sharding import full_state_dict
 from vjepa2.training.state import TrainingState, trained_names
-
-PROCESSOR_NAME = "video_preprocessor_config.json"
+from vjepa2.video.processor_options import FILE_NAME as PROCESSOR_FILE_NAME
 
 # What may differ between the start of a run and its continuation: it changes how a run is
 # computed and watched, not what is learned.
@@ -119,7 +118,7 @@ class PretrainResult:
                 report,
             ]
         use = f"vjepa2 embed VIDEO --model {self.model} --out features.safetensors"
-        if not (self.model / PROCESSOR_NAME).exists():
+        if not (self.model / PROCESSOR_FILE_NAME).exists():
             use = "see docs/how-to/pretrain.md, frames that are not in colour"
         return [
             f"Done: {self.step} updates. Health: {self.verdict}",

@@ -74,7 +74,6 @@ class HeldOut:
             for number, mask in enumerate(stream.masks)
         ]
         self._labelled = _labelled_clips(config) if config.health.labelled else None
-        self._num_measured = 0
         self._tokens: tuple[_Shown, _Shown] | None = None
 
     @torch.no_grad()
@@ -112,8 +111,7 @@ class HeldOut:
 
     def save_pictures(self, folder: Path, step: int, *, is_last: bool) -> None:
         """Keep clips and tokens of the newest measurement, at growing distances and at the end."""
-        number = self._num_measured
-        self._num_measured += 1
+        number = step // self._config.health.every
         if self._tokens is None or not (is_last or _is_power_of_two(number)):
             return
         teacher, student = (shown.tokens() for shown in self._tokens)
@@ -171,7 +169,7 @@ class _Shown:
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Without dropout and stochastic depth, and with the random numbers left as they were."""
+    """Without dropout and stochastic depth inside the block."""
     was_training = module.training
     module.eval()
     try:

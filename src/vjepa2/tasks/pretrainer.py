@@ -23,6 +23,7 @@ from vjepa2.errors import BadFilesError, ConfigError, DivergedError, OutputError
 from vjepa2.files import write_json
 from vjepa2.losses import context_share_at
 from vjepa2.nn.block import Block
+from vjepa2.norms import total_norm
 from vjepa2.tasks.masked_prediction import target_tokens
 from vjepa2.tasks.pretrain_batches import Batches, MicroBatch
 from vjepa2.tasks.pretrain_config import PretrainConfig
@@ -41,7 +42,7 @@ from vjepa2.training.engine import RollBack, StopTraining
 from vjepa2.training.health import HealthMonitor, Verdict
 from vjepa2.training.health_measures import stall_share
 from vjepa2.training.metrics import MetricsLog
-from vjepa2.training.optim import build_optimizer, clip_gradients, set_rates, total_norm
+from vjepa2.training.optim import build_optimizer, clip_gradients, set_rates
 from vjepa2.training.sharding import choose_sharding, gradient_sync, make_callable, unwrap, wrap
 from vjepa2.training.state import TrainingState
 

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vjepa2.errors import ConfigError
+from vjepa2.norms import is_sharded, total_norm
 from vjepa2.strict_config import StrictConfig
 
 # Parts that wrappers put into the names of parameters (compilation, DDP, recomputation).
@@ -157,21 +158,6 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None) -
         return torch.zeros(())
     norm = total_norm(gradients)
     if max_norm is not None:
-        local = [cast(Any, grad).to_local() if _spread(grad) else grad for grad in gradients]
+        local = [cast(Any, grad).to_local() if is_sharded(grad) else grad for grad in gradients]
         torch._foreach_mul_(local, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
-
-
-@torch.no_grad()
-def total_norm(tensors: Iterable[Tensor]) -> Tensor:
-    """Euclidean norm over all numbers of several tensors, in few operations: scalar, float32."""
-    norms = [
-        cast(Any, norm).full_tensor() if _spread(norm) else norm
-        for norm in torch._foreach_norm(list(tensors))
-    ]
-    total: Tensor = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
-    return total
-
-
-def _spread(tensor: Tensor) -> bool:
-    return hasattr(tensor, "full_tensor")
