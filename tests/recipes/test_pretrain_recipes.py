@@ -12,7 +12,8 @@ from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.recipes.pretrain import describe_recipes, get_recipe, recipes, run_config
 from vjepa2.tasks.masked_prediction import target_tokens
 from vjepa2.tasks.pretrain_config import NetworkConfig, PretrainConfig
-from vjepa2.tasks.pretrain_networks import finished_model, make_networks, save_finished_model
+from vjepa2.tasks.pretrain_export import finished_model, save_finished_model
+from vjepa2.tasks.pretrain_networks import make_networks
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -187,7 +188,7 @@ def test_the_second_part_of_a_distillation_starts_from_the_average(tmp_path: Pat
     for value in networks.average.parameters():
         value.data.add_(0.5)  # as if it had moved otherwise than the student
     average, predictor = networks.average.state_dict(), networks.student.predictor.state_dict()
-    model = finished_model(networks, average, predictor, clip=first.clip)
+    model = finished_model(networks.student.encoder.config, average, predictor, clip=first.clip)
     save_finished_model(model, tmp_path / "model", clip=first.clip, augment=first.augment)
 
     second = get_recipe("vjepa21_vitb_distilled_anneal").override(

@@ -30,6 +30,10 @@ def pretrain(
     stop_at: Annotated[
         int | None, typer.Option(help="Stop before this update; the same command goes on.")
     ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(help="Only write the model of a checkpoint: best, healthy, latest or N."),
+    ] = None,
     recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -54,6 +58,12 @@ def pretrain(
             described = describe_recipes()
             text = "\n".join(f"{name:26} {words}" for name, words in described.items())
             answer.put({"recipes": described}, text=text)
+            return
+        if export is not None:
+            from vjepa2.tasks.pretrain_export import export_checkpoint
+
+            model = str(export_checkpoint(out, export))
+            answer.put({"model": model}, text=f"Model:  {model}")
             return
         config = run_config(out, data=data or (), recipe=recipe, mode=mode, settings=settings or ())
         result = run_pretraining(config, out, stop_at=stop_at, quiet=quiet)

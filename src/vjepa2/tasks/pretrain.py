@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vjepa2.errors import BadFilesError, OutputError, check_path
 from vjepa2.files import write_json
 from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.tasks.pretrain_export import clip_of, finished_model, save_finished_model
 from vjepa2.tasks.pretrain_folder import (
     BAD_FILES_NAME,
     CHECKPOINTS_NAME,
@@ -26,10 +29,8 @@ from vjepa2.tasks.pretrain_folder import (
 from vjepa2.tasks.pretrain_forecast import announce, run_forecasts
 from vjepa2.tasks.pretrain_networks import (
     Networks,
-    finished_model,
     make_networks,
     newest_checkpoint,
-    save_finished_model,
     starts_from_average,
 )
 from vjepa2.tasks.pretrainer import Pretrainer
@@ -157,7 +158,11 @@ def pretrain(
     run = Path(folder)
     if run.exists() and not run.is_dir():
         raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
-    with open_processes(config.runtime.device) as processes:
+    # Updates set PyTorch's random numbers; the caller's go on as if nothing had been drawn.
+    with (
+        open_processes(config.runtime.device) as processes,
+        torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
+    ):
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,
             config=config.model_dump(mode="json"),
@@ -284,10 +289,9 @@ def save_model(trainer: Pretrainer, networks: Networks, folder: Path) -> Path:
             if name.startswith(prefix)
         }
         config = trainer.config
-        has_cooldown = config.cooldown_clip is not None and config.schedule.cooldown_steps > 0
-        clip = config.cooldown_clip if has_cooldown else config.clip
-        assert clip is not None
-        model = finished_model(networks, average, predictor, clip=clip, adapters=config.adapters)
+        clip = clip_of(config, config.schedule.num_steps)
+        network = networks.student.encoder.config
+        model = finished_model(network, average, predictor, clip=clip, adapters=config.adapters)
         save_finished_model(model, folder, clip=clip, augment=config.augment)
     processes.barrier()
     return folder

@@ -1,4 +1,4 @@
-"""The networks of a pretraining run: made or loaded, and at the end written as a model.
+"""The networks of a pretraining run: made, or loaded from a model or another run.
 
 student   encoder and predictor that are trained
 average   moving average of the student's encoder; what users get
@@ -14,19 +14,17 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from vjepa2.data.settings import AugmentConfig
 from vjepa2.ema import frozen_copy
 from vjepa2.errors import CheckpointNotFoundError, ConfigError, MissingExtraError
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.masked_prediction import MaskedPrediction
-from vjepa2.tasks.pretrain_config import AdapterConfig, ClipConfig, PretrainConfig
+from vjepa2.tasks.pretrain_config import AdapterConfig, PretrainConfig
 from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, is_run, load_run_config
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes, one_process
 from vjepa2.training.state import TrainingState
-from vjepa2.video.processor import VJEPA2VideoProcessor
 
 
 @dataclass(frozen=True)
@@ -134,8 +132,12 @@ def newest_checkpoint(
     return store, step
 
 
-def averaged_model(run: str | os.PathLike[str]) -> VJEPA2Model:
-    """The averaged encoder and the predictor of a run's newest checkpoint, adapters merged.
+def averaged_model(run: str | os.PathLike[str], *, step: int | None = None) -> VJEPA2Model:
+    """The averaged encoder and the predictor of a run's checkpoint, adapters merged.
+
+    Args:
+        run: its folder.
+        step: of the checkpoint; None: the newest.
 
     Raises:
         WeightsError: the checkpoint is not there or cannot be used.
@@ -148,8 +150,11 @@ def averaged_model(run: str | os.PathLike[str]) -> VJEPA2Model:
     average = frozen_copy(model.encoder)
     student = nn.ModuleDict({"encoder": model.encoder, "predictor": model.predictor})
     # Every process reads it for itself: nothing is wrapped yet.
-    store, step = newest_checkpoint(run, one_process())
-    store.load(step, TrainingState(modules={"student": student, "average": average}))
+    store, newest = newest_checkpoint(run, one_process())
+    store.load(
+        newest if step is None else step,
+        TrainingState(modules={"student": student, "average": average}),
+    )
     model.encoder.load_state_dict(average.state_dict())
     if adapted is not None:
         cast(Any, adapted).merge_and_unload()
@@ -201,55 +206,6 @@ def with_adapters(model: VJEPA2Model, adapters: AdapterConfig, *, seed: int) -> 
         )
     model.predictor.requires_grad_(True)
     return adapted
-
-
-def finished_model(
-    networks: Networks,
-    encoder_state: dict[str, torch.Tensor],
-    predictor_state: dict[str, Any],
-    *,
-    clip: ClipConfig,
-    adapters: AdapterConfig | None = None,
-) -> VJEPA2Model:
-    """The averaged encoder with the student's predictor, as one model.
-
-    Args:
-        networks: of the run.
-        encoder_state: whole tensors of `networks.average`, on the CPU.
-        predictor_state: those of the student's predictor.
-        clip: geometry of the last clips, which the configuration names.
-        adapters: that were trained; they are merged into the weights.
-    """
-    config = VJEPA2Config.from_dict(networks.student.encoder.config.to_dict())
-    config.crop_size, config.frames_per_clip = clip.crop_size, clip.num_frames
-    # A fresh one: the run's own may lie in slices on several processes.
-    model = VJEPA2Model(config)
-    adapted = None if adapters is None else with_adapters(model, adapters, seed=0)
-    model.encoder.load_state_dict(encoder_state)
-    model.predictor.load_state_dict(predictor_state)
-    if adapted is not None:
-        cast(Any, adapted).merge_and_unload()
-    return model.eval().requires_grad_(True)
-
-
-def save_finished_model(
-    model: VJEPA2Model, folder: Path, *, clip: ClipConfig, augment: AugmentConfig
-) -> None:
-    """Write the model and its processor, so that `from_pretrained(folder)` has both.
-
-    Processors make colour frames; networks of other channels have none.
-    """
-    model.save_pretrained(folder)
-    if augment.num_channels != 3:
-        return
-    side = clip.crop_size
-    processor = VJEPA2VideoProcessor(
-        crop_size={"height": side, "width": side},
-        image_mean=augment.mean,
-        image_std=augment.std,
-        rescale_factor=1 / augment.pixel_max,
-    )
-    processor.save_pretrained(folder)
 
 
 def _train_only_what_is_used(model: VJEPA2Model, *, with_images: bool) -> None:
