@@ -1,0 +1,72 @@
+"""What the readers of labelled lists and layouts hand over, before classes have numbers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SINGLE_HEAD = "label"
+
+
+class LabelRow(NamedTuple):
+    """One labelled file, or a stretch of one, as it stands in a list.
+
+    Attributes:
+        path: absolute path or URL.
+        labels: one text a head: the name of the class, or its number.
+        start_seconds, end_seconds: the stretch in seconds of the file's clock; None is its edge.
+        start_frame, end_frame: the stretch in frames from 0, the end not included.
+        group: what may not be in two splits; "" is the path.
+        is_image: True for a still image.
+    """
+
+    path: str
+    labels: tuple[str, ...]
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    start_frame: int | None = None
+    end_frame: int | None = None
+    group: str = ""
+    is_image: bool = False
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The rows of one list or layout.
+
+    Attributes:
+        heads: names of the label columns, in order.
+        rows: the labelled files.
+        class_names: of each head whose classes the layout itself numbers, their names in the order
+            of their numbers; labels of such a head are names.
+        notes: what was left out or is worth knowing, in words with numbers.
+    """
+
+    heads: tuple[str, ...]
+    rows: tuple[LabelRow, ...]
+    class_names: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def segment_problem(
+    start_seconds: float | None,
+    end_seconds: float | None,
+    start_frame: int | None,
+    end_frame: int | None,
+) -> str | None:
+    """What is wrong with a stretch of a video before the video is looked at; None if nothing."""
+    for unit, start, end in (
+        ("s", start_seconds, end_seconds),
+        ("(frames)", start_frame, end_frame),
+    ):
+        for word, value in (("begins", start), ("ends", end)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                return f"the segment {word} at {value:g} {unit}; allowed are finite times from 0"
+        if end is not None and end <= (start or 0):
+            begin = 0 if start is None else start
+            length = "zero" if end == begin else "negative"
+            return (
+                f"the segment {begin:g} to {end:g} {unit} has {length} length; "
+                "its end must lie after its start"
+            )
+    return None
