@@ -15,7 +15,7 @@ ROWS = [
         *("numbered_random", "norms", "packing", "_version"),
     },
     {"weights"},
-    {"video", "nn", "masking", "losses", "ema", "planning"},
+    {"video", "nn", "masking", "losses", "ema", "scoring", "planning"},
     {"models"},
     {"data"},
     {"training"},
