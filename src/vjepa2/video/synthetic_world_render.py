@@ -38,14 +38,14 @@ class Pictures:
 def render(scene: Scene, motion: Motion, config: WorldConfig) -> Pictures:
     """Paint clips."""
     parts = [
-        _Canvas(scene[rows], motion[rows], config).paint()
+        Canvas(scene[rows], motion[rows], config).paint()
         for rows in (slice(start, start + CHUNK) for start in range(0, len(scene), CHUNK))
     ]
     frames, seen = zip(*parts, strict=True)
     return Pictures(torch.cat(frames), torch.cat(seen))
 
 
-class _Canvas:
+class Canvas:
     """A few clips while they are painted."""
 
     def __init__(self, scene: Scene, motion: Motion, config: WorldConfig) -> None:
@@ -172,10 +172,10 @@ class _Canvas:
         return seen.reshape(batch, 3, frames, height, width)
 
 
-class _Part(_Canvas):
+class _Part(Canvas):
     """Some clips of a canvas; what is painted here appears there."""
 
-    def __init__(self, canvas: _Canvas, rows: Tensor) -> None:
+    def __init__(self, canvas: Canvas, rows: Tensor) -> None:
         self.whole, self.rows = canvas, rows
         self.scene, self.motion, self.config = (
             canvas.scene[rows],
