@@ -6,7 +6,6 @@ Every reader yields (path, label) with the label as it stands there: an integer,
 import csv
 import difflib
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,14 +14,19 @@ import numpy as np
 
 from vjepa2.data.array_file import UNREADABLE
 from vjepa2.data.file_table import MAX_DIGITS, is_integer
+from vjepa2.data.records import (
+    first_line,
+    json_objects,
+    parquet_rows,
+    printable,
+    separated_rows,
+)
 from vjepa2.data.suffixes import file_kind, suffix_of
-from vjepa2.errors import ListError, MissingExtraError
+from vjepa2.errors import ListError
 
 Row = tuple[str, int | str | None]
 PUBLISHED_SEPARATORS = (" ", "::")
-_BATCH_ROWS = 65_536
 MAX_SHOWN_COLUMNS = 12
-MAX_SHOWN_CHARACTERS = 40
 
 
 def read_list(path: Path, *, path_column: str, label_column: str) -> Iterator[Row]:
@@ -84,34 +88,17 @@ def published_row(line: str) -> tuple[str, int] | None:
 
 
 def _separated(file: TextIO, path: Path, path_column: str, label_column: str) -> Iterator[Row]:
-    first = file.readline()
-    while first and not first.strip():
-        first = file.readline()
-    if not first:
+    first = first_line(file, path)
+    if first is None:
         return  # the caller says that the list is empty
-    if "\0" in first:
-        raise ListError(
-            f"{path} is no list: it holds zero bytes, as videos and archives do. Give a text file "
-            "with a header or lines of 'path label', or name the file with its own suffix."
-        )
-    separator = next((mark for mark in "\t;" if mark in first), ",")
-    header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
-    if path_column not in header:
-        if published_row(first) is None:
-            raise _wrong_columns(path, header, path_column, label_column)
-        yield from _published(first, file, path)
+    if path_column not in first.header:
+        if published_row(first.text) is None:
+            raise _wrong_columns(path, first.header, path_column, label_column)
+        yield from _published(first.text, file, path)
         return
-    wanted = _positions(path, header, path_column, label_column)
-    reader = csv.reader(file, delimiter=separator)
-    for row in reader:
-        if not row or not any(row):
-            continue
-        if len(row) != len(header):
-            raise ListError(
-                f"{path}, line {reader.line_num + 1}: {len(row)} fields, the header has "
-                f"{len(header)} ({', '.join(header)}). Put paths with commas into quotes."
-            )
-        at_path, at_label = wanted
+    at_path, at_label = _positions(path, first.header, path_column, label_column)
+    rows = separated_rows(file, path, header=first.header, separator=first.separator)
+    for _, row in rows:
         yield row[at_path], None if at_label is None else row[at_label]
 
 
@@ -133,15 +120,7 @@ def _checked_row(line: str, number: int, path: Path) -> Row:
 
 def _json_lines(file: TextIO, path: Path, path_column: str, label_column: str) -> Iterator[Row]:
     has_label: bool | None = None
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ListError(f"{path}, line {number}: no JSON object: {error}.") from error
-        if not isinstance(row, dict):
-            raise ListError(f"{path}, line {number}: no JSON object, got {type(row).__name__}.")
+    for number, row in json_objects(file, path):
         _positions(path, list(row), path_column, label_column, line=number)
         label = row.get(label_column)
         if has_label is None:
@@ -156,27 +135,13 @@ def _json_lines(file: TextIO, path: Path, path_column: str, label_column: str) -
 
 
 def _parquet(path: Path, path_column: str, label_column: str) -> Iterator[Row]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            "pyarrow", extra="parquet", needed_for=f"Reading {path.name}"
-        ) from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _, at_label = _positions(path, names, path_column, label_column)
-            columns = [path_column] if at_label is None else [path_column, label_column]
-            number = 0
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-                values = [batch.column(name).to_pylist() for name in columns]
-                for row in zip(*values, strict=True):
-                    number += 1
-                    label = None if at_label is None else _label(row[1], path, number)
-                    yield _text(row[0], path, number), label
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise ListError(f"{path} cannot be read as Parquet: {error}.") from error
+    def wanted(names: list[str]) -> list[str]:
+        _, at_label = _positions(path, names, path_column, label_column)
+        return [path_column] if at_label is None else [path_column, label_column]
+
+    for number, row in parquet_rows(path, wanted):
+        label = _label(row[1], path, number) if len(row) > 1 else None
+        yield _text(row[0], path, number), label
 
 
 def _array(path: Path) -> Iterator[Row]:
@@ -225,15 +190,6 @@ def _wrong_columns(
         f"{path}{place} has no column {missing!r}. Found: {shown or 'nothing'}.{guess} "
         f"Allowed: {path_column!r} and, for labels, {label_column!r}; or lines of 'path label' "
         "without a header. Rename the column, or set path_column and label_column of the source."
-    )
-
-
-def printable(text: str) -> str:
-    """The beginning of a text from a file, with escapes for what a terminal would act on."""
-    short = text[:MAX_SHOWN_CHARACTERS]
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape", "surrogatepass").decode()
-        for mark in short
     )
 
 

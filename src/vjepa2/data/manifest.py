@@ -8,7 +8,7 @@ the list is wrong, and the run would end at its first step anyway.
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vjepa2.data.file_table import FileTable
@@ -185,21 +185,32 @@ def _fill(table: FileTable, rows: Iterator[Row], path: Path) -> None:
 
 
 def _probe(table: FileTable, path: Path) -> None:
-    """Note which files of a short list do not exist; of a long one, some are tried.
+    """Note which files of a short list do not exist; raises as `missing_files`."""
+    missing = missing_files(len(table), lambda index: table[index].path, path)
+    if len(table) <= MAX_CHECKED:
+        table.missing = missing
+
+
+def missing_files(count: int, name_of: Callable[[int], str], path: Path) -> tuple[str, ...]:
+    """Files of a short list that do not exist; of a long one, some are tried.
+
+    Args:
+        count: entries of the list.
+        name_of: the file of an entry.
+        path: of the list, for messages.
 
     Raises:
         DataNotFoundError: none that was tried exists.
     """
-    count = len(table) if len(table) <= MAX_CHECKED else NUM_PROBES
-    probes = {table[index * len(table) // count].path: None for index in range(count)}
+    tried = count if count <= MAX_CHECKED else NUM_PROBES
+    probes = {name_of(index * count // tried): None for index in range(tried)}
     missing = [probe for probe in probes if not is_url(probe) and not _exists(probe)]
     if len(missing) == len(probes):
         raise DataNotFoundError(
-            f"None of {len(probes)} files tried of the {len(table)} in {path} exists, for example "
+            f"None of {len(probes)} files tried of the {count} in {path} exists, for example "
             f"{missing[0]}. Relative paths begin at the folder of the list, {path.parent}."
         )
-    if count == len(table):
-        table.missing = tuple(missing)
+    return tuple(missing)
 
 
 def _exists(name: str) -> bool:
