@@ -10,12 +10,14 @@ prediction itself is never normalised. Everything is computed in float32 at leas
 autocast.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, ShapeError
+from vjepa2.errors import ConfigError, ShapeError, check_choice
 
 TARGET_NORM_EPS = 1e-5
 
@@ -104,6 +106,54 @@ def context_share_at(
     if step >= last:
         return weight
     return weight * max(0.0, (step - first) / (last - first))
+
+
+def sigmoid_focal_loss(
+    logits: Float[Tensor, "*shape"],
+    targets: Float[Tensor, "*shape"],
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: Literal["sum", "mean", "none"] = "sum",
+) -> Tensor:
+    """Focal loss of independent classes (arXiv:1708.02002), as for action anticipation.
+
+    With p = sigmoid(logit), and p' = p where the target is 1 and 1 - p where it is 0, every entry
+    counts `weight * (1 - p')^gamma * -log p'`: entries that are right already count little.
+
+    Args:
+        logits: scores of classes, of any floating type.
+        targets: 0 or 1 in the same shape, or anything between.
+        alpha: weight where the target is 1; 1 - alpha is that where it is 0. Negative: no weights.
+        gamma: 0 or more.
+        reduction: "sum" over everything is the published one, so a larger batch has a larger loss.
+
+    Returns:
+        float32 (float64 for float64): a scalar, or the shape of `logits` with "none".
+
+    Raises:
+        ShapeError: the two are not of one shape.
+        ConfigError: `gamma` is negative, `alpha` above 1, or there is no such reduction.
+    """
+    if logits.shape != targets.shape:
+        raise ShapeError(
+            f"Scores {list(logits.shape)} and targets {list(targets.shape)} differ. Class numbers "
+            "become targets by torch.nn.functional.one_hot(numbers, num_classes)."
+        )
+    if gamma < 0 or alpha > 1:
+        raise ConfigError(f"gamma must be 0 or more and alpha at most 1, got {gamma} and {alpha}.")
+    check_choice("reduction", reduction, ("sum", "mean", "none"))
+    scores = _precise(logits)
+    wanted = targets.to(scores.dtype)
+    error = F.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
+    p = scores.sigmoid()
+    missing = p + wanted - 2 * p * wanted  # 1 - p'
+    loss = error * missing**gamma
+    if alpha >= 0:
+        loss = loss * (alpha * wanted + (1 - alpha) * (1 - wanted))
+    if reduction == "none":
+        return loss
+    return loss.sum() if reduction == "sum" else loss.mean()
 
 
 def _precise(tokens: Tensor) -> Tensor:
