@@ -22,9 +22,13 @@ $(VENV)/.dev: $(VENV)/.base
 demo: $(VENV)/.base  ## set up, then make a clip, embed it, name its motion, write a report
 	$(BIN)/vjepa2 demo --out vjepa2-demo
 
+# Test files are dealt out to processes; each computes on one thread, or they would get in each
+# other's way. At most four, because each holds PyTorch in memory.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
 test: $(VENV)/.dev  ## set up if needed, then run all tests
-	$(BIN)/python -m pytest --jaxtyping-packages=vjepa2.nn,beartype.beartype -m "not compile"
-	$(BIN)/python -m pytest tests/compile
+	$(PYTEST) --jaxtyping-packages=vjepa2.nn,beartype.beartype -m "not compile"
+	$(PYTEST) tests/compile
 
 check: $(VENV)/.dev  ## format, lint, types, spelling
 	$(BIN)/ruff format --check .
