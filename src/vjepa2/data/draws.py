@@ -7,9 +7,11 @@ for is the counter. Bits are turned into numbers here, so that no release of Num
 `vjepa2.numbered_random` does the same for whole arrays at once, as masks need.
 """
 
+import math
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vjepa2.numbered_random import mixed
 
@@ -26,6 +28,8 @@ class Purpose(IntEnum):
     CROP = 4
     FLIP = 5
     EPOCH = 6
+    RAND_AUGMENT = 7
+    ERASING = 8
 
 
 class Draws:
@@ -56,6 +60,17 @@ class Draws:
     def below(self, count: int) -> int:
         """Return an integer in 0 .. count-1."""
         return min(int(self.uniform() * count), count - 1)
+
+    def normal(self, shape: tuple[int, ...] = ()) -> NDArray[np.float32]:
+        """Return numbers of mean 0 and deviation 1 (Box and Muller, 1958)."""
+        count = math.prod(shape)
+        bits = self._bits.random_raw((count + 1) // 2)
+        # From the upper and lower 32 bits; the first is in (0, 1], so that its logarithm exists.
+        first = ((bits >> np.uint64(32)).astype(np.float64) + 1) * 2.0**-32
+        angle = (bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2.0**-32 * 2 * math.pi)
+        radius = np.sqrt(-2 * np.log(first))
+        pairs = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+        return pairs[:count].reshape(shape).astype(np.float32)
 
 
 class Permutation:

@@ -27,6 +27,8 @@ from vjepa2.video.sampling import (
 )
 
 MIDDLE = 0.5
+# A beginning that is a frame's very time must not be rounded to the frame before.
+_EPSILON = 1e-9
 
 
 class SegmentConfig(StrictConfig):
@@ -93,4 +95,111 @@ def segment_frames(
     Raises:
         VideoTooShortError: a clip does not fit and `short_video` is "skip".
     """
-    raise NotImplementedError
+    first, stop = _frame_range(clock, start_seconds, end_seconds)
+    chosen = [MIDDLE] * config.num_segments if moments is None else list(moments)
+    if config.frame_step is not None:
+        return first + _by_step(config, stop - first, chosen)
+    times = clock.pts_seconds[first:stop]
+    end = clock.end_seconds if stop == len(clock) else float(clock.pts_seconds[stop])
+    if end_seconds is not None:
+        end = min(end, end_seconds)
+    part = Clock(pts_seconds=times, end_seconds=end, average_fps=clock.average_fps)
+    if config.fps is not None:
+        return first + _by_rate(config, config.fps, part, chosen)
+    return first + _spread(config, stop - first)
+
+
+def _frame_range(clock: Clock, start: float | None, end: float | None) -> tuple[int, int]:
+    """First frame of a stretch and the one after its last; at least one frame."""
+    times = clock.pts_seconds.numpy()
+    tolerance = min(STAMP_TOLERANCE_SECONDS, 0.25 / clock.average_fps)
+    first, stop = 0, len(times)
+    if start is not None:
+        first = max(0, int(np.searchsorted(times, start + tolerance, side="right")) - 1)
+    if end is not None:
+        stop = int(np.searchsorted(times, end - tolerance, side="left"))
+    return first, max(stop, first + 1)
+
+
+def _by_step(
+    config: SegmentConfig, length: int, moments: Sequence[float]
+) -> Int[np.ndarray, "segments T"]:
+    """The published rule, counted from the first of `length` frames."""
+    assert config.frame_step is not None
+    T, step, count = config.num_frames, config.frame_step, config.num_segments
+    span, part = T * step, length // count
+    if part > span:
+        # One of span .. part-1, as published.
+        ends = [span + int(moment * (part - span)) for moment in moments]
+        own = [np.clip(np.linspace(end - span, end, T), end - span, end - 1) for end in ends]
+        return np.stack(own).astype(np.int64) + part * np.arange(count)[:, None]
+    if length <= span and config.short_video != "repeat_last":
+        if config.short_video == "skip":
+            raise _too_short(config, f"{length} frames", f"more than {span}")
+        return np.tile(np.arange(T) * step % length, (count, 1))
+    # Compatibility: a clip that fits into the stretch but not into its part also loses its last
+    # frames, as the original's does.
+    most = min(span, length) - 1
+    filled = np.full(T, float(most))
+    filled[: most // step] = np.linspace(0, most, most // step)
+    ids = np.clip(filled, 0, max(most - 1, 0)).astype(np.int64)
+    shift = (length - span) // (count - 1) if length > span else 0
+    return ids + shift * np.arange(count)[:, None]
+
+
+def _by_rate(
+    config: SegmentConfig, fps: float, part: Clock, moments: Sequence[float]
+) -> Int[np.ndarray, "segments T"]:
+    """Frames on the screen at even times, counted from the first of the stretch."""
+    times, count = part.pts_seconds.numpy(), config.num_segments
+    length = part.end_seconds - float(times[0])
+    # As `sample_indices` counts: a clip fits if its last frame begins before the end.
+    needed = (config.num_frames - 1) / fps + STAMP_TOLERANCE_SECONDS
+    each = length / count
+    clips = []
+    for number, moment in enumerate(moments):
+        if each > needed:
+            offset = number * each + moment * (each - needed)
+        elif length > needed and count > 1:
+            offset = number * (length - needed) / (count - 1)
+        else:
+            offset = 0.0
+        begin = int(np.searchsorted(times, times[0] + offset + _EPSILON, side="right")) - 1
+        sampling = ClipSampling(
+            num_frames=config.num_frames,
+            strategy="fps",
+            fps=fps,
+            start_frame=max(begin, 0),
+            short_video="error" if config.short_video == "skip" else config.short_video,
+        )
+        clips.append(
+            sample_indices(
+                sampling,
+                num_video_frames=len(times),
+                pts_seconds=part.pts_seconds,
+                end_seconds=part.end_seconds,
+            )
+        )
+    return np.array(clips, dtype=np.int64)
+
+
+def _spread(config: SegmentConfig, length: int) -> Int[np.ndarray, "segments T"]:
+    """Clips that cover their parts, counted from the first of `length` frames."""
+    T, count = config.num_frames, config.num_segments
+    window = max(length // count, min(T, length))
+    sampling = ClipSampling(
+        num_frames=T, short_video="error" if config.short_video == "skip" else config.short_video
+    )
+    own = np.array(sample_indices(sampling, num_video_frames=window), dtype=np.int64)
+    starts = [number * (length - window) // max(count - 1, 1) for number in range(count)]
+    if window == length // count:
+        starts = [number * window for number in range(count)]
+    return own + np.array(starts, dtype=np.int64)[:, None]
+
+
+def _too_short(config: SegmentConfig, has: str, needs: str) -> VideoTooShortError:
+    return VideoTooShortError(
+        f"A clip of {config.num_frames} frames (frame_step {config.frame_step}) needs {needs} "
+        f"frames, the stretch has {has}. Take fewer frames or a smaller step, or set short_video "
+        "to 'repeat_last' or 'loop'."
+    )
