@@ -27,6 +27,7 @@
     │   ├── DataNotFoundError (FileNotFoundError)
     │   ├── ListError                       a list of files is malformed: columns, lines
     │   ├── BadFilesError                   too many of the files cannot be read
+    │   ├── LeakError                       what is evaluated was trained on, or seen too early
     │   └── DataWorkerError (RuntimeError)  a decoding process died
     ├── TrainingError (RuntimeError)        a run cannot start or go on
     │   ├── DivergedError                   the loss is NaN or infinite
@@ -170,6 +171,10 @@ class ListError(DataError):
 
 class BadFilesError(DataError):
     """More files than allowed cannot be read."""
+
+
+class LeakError(DataError):
+    """An answer would be known before it is asked: videos in two splits, frames of the event."""
 
 
 class DataWorkerError(DataError, RuntimeError):
