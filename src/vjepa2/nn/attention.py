@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vjepa2.nn.rope import RotaryTables, apply_rotary
+from vjepa2.nn.step_cache import LayerCache
 from vjepa2.packing import Segments
 
 AttentionImplementation = Literal["sdpa", "eager"]
@@ -182,10 +183,11 @@ class RotaryAttention(nn.Module):
         heads = (self.num_heads, -1)
         query = apply_rotary(self.query(x).unflatten(-1, heads), rotary)
         key = apply_rotary(self.key(x).unflatten(-1, heads), rotary)
+        value = self.value(x).unflatten(-1, heads)
         attended = attend(
             query,
             key,
-            self.value(x).unflatten(-1, heads),
+            value,
             implementation=implementation,
             dropout=self.dropout if self.training else 0.0,
             need_weights=need_weights,
@@ -193,6 +195,34 @@ class RotaryAttention(nn.Module):
             segments=segments,
         )
         return Attended(self.proj(attended.values), attended.weights)
+
+    def next_step(
+        self,
+        x: Float[Tensor, "S N D"],
+        rotary: RotaryTables,
+        cache: LayerCache,
+        *,
+        implementation: AttentionImplementation,
+        keep: bool,
+        num_silent: int,
+    ) -> Float[Tensor, "S N2 D"]:
+        """Let the tokens of the next step attend to themselves and to the steps in the cache.
+
+        Args:
+            x: tokens of the step, normed; `rotary` holds their positions.
+            keep: see `LayerCache.extend`.
+            num_silent: first tokens of the step that are attended to and attend to nothing,
+                because nobody reads what would become of them.
+        """
+        heads = (self.num_heads, -1)
+        key = apply_rotary(self.key(x).unflatten(-1, heads), rotary)
+        key, value = cache.extend(key, self.value(x).unflatten(-1, heads), keep=keep)
+        if num_silent == x.shape[1]:
+            return x[:, num_silent:]
+        positions = rotary.part(num_silent, x.shape[1])
+        query = apply_rotary(self.query(x[:, num_silent:]).unflatten(-1, heads), positions)
+        attended = attend(query, key, value, implementation=implementation)
+        return cast(Tensor, self.proj(attended.values))
 
 
 class PoolerSelfAttention(nn.Module):

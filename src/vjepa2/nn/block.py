@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from vjepa2.nn.attention import AttentionImplementation, RotaryAttention
 from vjepa2.nn.mlp import MLP, add_mlp
 from vjepa2.nn.rope import RotaryTables
+from vjepa2.nn.step_cache import LayerCache
 from vjepa2.packing import Segments
 
 
@@ -106,6 +107,28 @@ class Block(nn.Module):
         else:
             x = add_mlp(x, self.norm2, self.mlp)
         return BlockOutput(x, attended.weights)
+
+    def next_step(
+        self,
+        x: Float[Tensor, "S N D"],
+        rotary: RotaryTables,
+        cache: LayerCache,
+        *,
+        implementation: AttentionImplementation,
+        keep: bool,
+        num_silent: int = 0,
+    ) -> Float[Tensor, "S N2 D"]:
+        """Mix the tokens of a next step, see `RotaryAttention.next_step`; without drop path."""
+        mixed = self.attention.next_step(
+            self.norm1(x),
+            rotary,
+            cache,
+            implementation=implementation,
+            keep=keep,
+            num_silent=num_silent,
+        )
+        x = x[:, num_silent:] + mixed
+        return add_mlp(x, self.norm2, self.mlp) if x.shape[1] else x
 
 
 def run_blocks(

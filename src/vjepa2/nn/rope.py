@@ -51,6 +51,11 @@ class RotaryTables(NamedTuple):
         """Round both tables once to the element type the blocks compute in."""
         return RotaryTables(self.cos.to(dtype), self.sin.to(dtype))
 
+    def part(self, start: int, stop: int) -> "RotaryTables":
+        """The factors of tokens `start` to `stop - 1`."""
+        pairs = None if self.pairs is None else self.pairs.part(start, stop)
+        return RotaryTables(self.cos[:, start:stop], self.sin[:, start:stop], pairs)
+
 
 class PairFactors(NamedTuple):
     """Channels (2m, 2m + 1) as z = x[2m] + i x[2m + 1]: rotated, alpha z + beta conj(z).
@@ -60,6 +65,11 @@ class PairFactors(NamedTuple):
 
     alpha: Complex[Tensor, "B N 1 Dh2"]
     beta: Complex[Tensor, "B N 1 Dh2"] | None
+
+    def part(self, start: int, stop: int) -> "PairFactors":
+        """The factors of tokens `start` to `stop - 1`."""
+        beta = None if self.beta is None else self.beta[:, start:stop]
+        return PairFactors(self.alpha[:, start:stop], beta)
 
 
 def pair_factors(tables: RotaryTables, layout: RotaryLayout) -> PairFactors:
