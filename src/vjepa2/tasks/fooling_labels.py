@@ -7,7 +7,8 @@ half, so that a weak model is not taken for a shuffled one.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from itertools import zip_longest
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,10 +22,7 @@ from vjepa2.scoring.accuracy import first_best
 from vjepa2.tasks.fooling import Finding
 
 FEW = 5
-MAX_SHOWN = 8
 ODD = 0x5851F42D4C957F2D  # splits numbers of groups into halves that do not follow the list
-
-Names = Mapping[int, str]
 
 
 def map_findings(model: LabelMap, other: LabelMap, *, other_is: str) -> list[Finding]:
@@ -53,8 +51,7 @@ def map_findings(model: LabelMap, other: LabelMap, *, other_is: str) -> list[Fin
                 f"The model and {other_is} do not number their classes alike (head {head!r}): "
                 f"{difference}. Right answers would count as wrong ones, and the other way round. "
                 "Use the label map that was saved with the model.",
-                sum(a != b for a, b in zip(own, others, strict=False))
-                + abs(len(own) - len(others)),
+                sum(a != b for a, b in zip_longest(own, others)),
             )
         )
     missing = [head for head in model.heads if head not in other.heads]
@@ -106,7 +103,7 @@ def count_findings(
                 missing,
             )
         )
-    few = [names[number] for number, count in sorted(counts.items()) if count < FEW]
+    few = [f"{names[number]} ({count})" for number, count in sorted(counts.items()) if count < FEW]
     if few:
         found.append(
             Finding.of(
@@ -114,12 +111,8 @@ def count_findings(
                 "warning",
                 f"{len(few)} of {len(counts)} classes of head {head!r} have fewer than {FEW} "
                 "samples. One answer more or less moves their recall, and with it the mean over "
-                "classes, by a fifth or more of a class.",
-                [
-                    f"{names[number]} ({counts[number]})"
-                    for number in sorted(counts)
-                    if counts[number] < FEW
-                ],
+                "classes, by a fifth of a class or more.",
+                few,
             )
         )
     return found

@@ -47,8 +47,8 @@ def shape_findings(
             Finding(
                 "same_answer_for_all",
                 "error",
-                f"All {len(scores)} items have the same scores in head {head!r}: the model does not "
-                "look at the video. A frozen or empty input, a head that was never trained, or "
+                f"All {len(scores)} items have the same scores in head {head!r}: the model does "
+                "not look at the video. A frozen or empty input, a head that was never trained, or "
                 "features that collapsed do that.",
                 len(scores),
             )

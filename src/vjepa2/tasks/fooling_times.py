@@ -34,11 +34,7 @@ def time_findings(
     if ahead < 0:
         raise ConfigError(f"anticipation_seconds must be 0 or more, got {ahead:g}.")
     found = []
-    missing = [
-        item
-        for item in items
-        if item.context_end_seconds is None or item.event_start_seconds is None
-    ]
+    missing = [item for item in items if not _is_timed(item)]
     if missing:
         found.append(
             Finding.of(
@@ -50,7 +46,7 @@ def time_findings(
                 [item.name for item in missing],
             )
         )
-    known = [item for item in items if item not in missing]
+    known = [item for item in items if _is_timed(item)]
     if not known:
         return found
     found += _outside(known, durations or {})
@@ -60,6 +56,10 @@ def time_findings(
     found += _unseen(known)
     found += _running(known)
     return found
+
+
+def _is_timed(item: ScoredItem) -> bool:
+    return item.context_end_seconds is not None and item.event_start_seconds is not None
 
 
 def _gap(item: ScoredItem) -> float:
@@ -91,8 +91,8 @@ def _leaks(items: list[ScoredItem], ahead: float) -> list[Finding]:
             Finding.of(
                 "context_after_event",
                 "error",
-                f"{len(after)} of {len(items)} contexts go on after their event has begun, by up to "
-                f"{worst:.2f} s: the model saw what it should foretell. Contexts have to end "
+                f"{len(after)} of {len(items)} contexts go on after their event has begun, by up "
+                f"to {worst:.2f} s: the model saw what it should foretell. Contexts have to end "
                 f"{ahead:g} s before the event's start.",
                 list(map(_seen, after)),
             )
@@ -114,7 +114,7 @@ def _leaks(items: list[ScoredItem], ahead: float) -> list[Finding]:
 
 
 def _fits_stop(item: ScoredItem, ahead: float) -> bool:
-    """Whether the context is just as long before the event's end as it should be before its start."""
+    """Whether the context is as long before the event's end as it should be before its start."""
     from_stop = _gap(item) + _length(item)
     return (
         _length(item) > FRAME_SECONDS
@@ -145,7 +145,8 @@ def _anchors(items: list[ScoredItem], ahead: float) -> list[Finding]:
             "mixed_anchors",
             "error",
             f"{len(stops)} of {len(items)} contexts were counted back from the end of their event, "
-            "the others from its start: one number for both means nothing. Anchor all at the start.",
+            "the others from its start: one number for both means nothing. Anchor all at the "
+            "start.",
             list(map(_seen, stops)),
         )
     ]
