@@ -44,7 +44,15 @@ def latest_in(folder: Path) -> Path | None:
 
 
 def load_run_config(folder: str | os.PathLike[str]) -> PretrainConfig:
+    """The configuration of the pretraining run in a folder; see `stored_config` for errors."""
+    return PretrainConfig(**stored_config(folder))
+
+
+def stored_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The configuration of the run in a folder; if its file is lost, that of a checkpoint.
+
+    Returns:
+        JSON values, of whatever kind of run it is.
 
     Raises:
         CheckpointNotFoundError: there is no run in it.
@@ -56,7 +64,7 @@ def load_run_config(folder: str | os.PathLike[str]) -> PretrainConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         if newest is not None:
-            return PretrainConfig(**read_index(newest).config)
+            return read_index(newest).config
         raise CheckpointNotFoundError(
             f"There is no run in {folder}: {path} does not exist. Give data and a recipe to start "
             "one, or the folder of a run."
@@ -65,7 +73,7 @@ def load_run_config(folder: str | os.PathLike[str]) -> PretrainConfig:
         raise ConfigError(f"{path} cannot be read: {error}. {_advice(newest)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} does not hold the configuration of a run. {_advice(newest)}")
-    return PretrainConfig(**values)
+    return values
 
 
 def _advice(newest: Path | None) -> str:
