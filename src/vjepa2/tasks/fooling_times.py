@@ -124,9 +124,9 @@ def _fits_stop(item: ScoredItem, ahead: float) -> bool:
 
 
 def _anchors(items: list[ScoredItem], ahead: float) -> list[Finding]:
-    told = [item for item in items if item.anchor == "stop"]
+    told = [item for item in items if item.anchor == "published"]
     fitting = [item for item in items if _fits_stop(item, ahead)]
-    stops = [item for item in items if item.anchor == "stop" or _fits_stop(item, ahead)]
+    stops = [item for item in items if item.anchor == "published" or _fits_stop(item, ahead)]
     if not stops or (not told and len(fitting) < SOME * len(items)):
         return []
     if len(stops) >= MANY * len(items):

@@ -15,7 +15,7 @@ from torch import Tensor
 from vjepa2.data.labelled import LabelledItem, LabelMap
 from vjepa2.errors import LabelError, ShapeError
 
-Anchor = Literal["start", "stop"]
+Anchor = Literal["start", "published"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,8 @@ class ScoredItem:
         context_end_seconds: until when the model saw the video: the end of its last frame, not
             the beginning. None where nothing is anticipated.
         event_start_seconds, event_end_seconds: of the anticipated event, on the same clock.
-        anchor: which end of the event the context was counted back from.
+        anchor: which end of the event the context was counted back from: its "start", or, as the
+            "published" evaluation does, its end.
     """
 
     item: LabelledItem
