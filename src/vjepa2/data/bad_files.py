@@ -60,15 +60,7 @@ class BadFileCounter:
         Raises:
             BadFilesError: there is no sample, or too many files were bad.
         """
-        for bad in answer.bad_files:
-            known = self._files.get(bad.path, replace(bad, count=0))
-            self._files[bad.path] = replace(known, count=known.count + 1)
-            self._changed.add(bad.path)
-            self._tried.add(bad.path)
-        if answer.sample is not None:
-            self._tried.add(answer.sample.path)
-        self.num_bad += len(answer.bad_files)
-        self.num_tried += len(answer.bad_files) + (answer.sample is not None)
+        self.count(answer.bad_files, good=None if answer.sample is None else answer.sample.path)
         if answer.sample is None:
             source = self._config.sources[answer.bad_files[0].source]
             distinct = len({bad.path for bad in answer.bad_files})
@@ -76,6 +68,27 @@ class BadFileCounter:
                 f"{len(answer.bad_files)} tries in a row to read a file of {source.path} failed; "
                 f"they were made at {_files(distinct)}. {self._examples()}"
             )
+        self.judge()
+        return answer.sample
+
+    def count(self, bad_files: Sequence[BadFile], *, good: str | None) -> None:
+        """Count tries that failed, and the name of one that did not."""
+        for bad in bad_files:
+            known = self._files.get(bad.path, replace(bad, count=0))
+            self._files[bad.path] = replace(known, count=known.count + 1)
+            self._changed.add(bad.path)
+            self._tried.add(bad.path)
+        if good is not None:
+            self._tried.add(good)
+        self.num_bad += len(bad_files)
+        self.num_tried += len(bad_files) + (good is not None)
+
+    def judge(self) -> None:
+        """Refuse to go on with too many bad files.
+
+        Raises:
+            BadFilesError: more than `max_bad_share` of the files cannot be read.
+        """
         share = self._config.max_bad_share
         judged = (
             share == 0
@@ -89,7 +102,6 @@ class BadFileCounter:
                 f"max_bad_share={share:g} allows. Mend or remove them, or raise "
                 f"data.max_bad_share. {self._examples()}"
             )
-        return answer.sample
 
     def all(self) -> list[BadFile]:
         """Every bad file, with how often it was drawn."""

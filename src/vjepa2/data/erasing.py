@@ -37,9 +37,7 @@ def erase_box(height: int, width: int, *, probability: float, draws: Draws) -> B
     return None
 
 
-def erase(
-    pixels: Float[Tensor, "T C S1 S2"], *, probability: float, draws: Draws
-) -> Box | None:
+def erase(pixels: Float[Tensor, "T C S1 S2"], *, probability: float, draws: Draws) -> Box | None:
     """Erase a box from a clip in place, with the given probability.
 
     Every number in the box becomes noise of its own, of mean 0 and deviation 1 as normalised

@@ -31,7 +31,7 @@ from vjepa2.data.draws import MAX_SEED
 from vjepa2.data.file_table import FileTable
 from vjepa2.data.manifest import read_source
 from vjepa2.data.order import Order
-from vjepa2.data.sample import BadFile, ClipTask, Sample
+from vjepa2.data.sample import Answer, BadFile, ClipTask, Sample
 from vjepa2.data.settings import AugmentConfig, DataConfig
 from vjepa2.data.workers import DecodingPool
 from vjepa2.errors import ConfigError, DataError, checked_integer
@@ -111,7 +111,7 @@ class ClipLoader:
             batch_size=batch_size,
         )
         self._bad = BadFileCounter(config, sum(len(table) for table in self.tables))
-        self._pool: DecodingPool | None = None
+        self._pool: DecodingPool[Answer] | None = None
         self._is_used = False
         self.stall_seconds = 0.0
         self.start_seconds = 0.0
@@ -150,7 +150,10 @@ class ClipLoader:
         self._is_used = True
         start = time.perf_counter()
         self._pool = pool = DecodingPool(
-            self._decoder, self._tasks(), samples_per_step=len(self._positions)
+            self._decoder,
+            self._tasks(),
+            workers=self._config.workers,
+            ahead=self._config.prefetch * len(self._positions),
         )
         # Ends the processes of a loader that is simply forgotten.
         weakref.finalize(self, pool.stop)

@@ -73,7 +73,6 @@ class RandAugment:
 
         Raises:
             ConfigError: it has another form, or a strength above 10.
-            MissingExtraError: Pillow is missing.
         """
         found = _POLICY.fullmatch(policy)
         if found is None or float(found[1]) > MAX_STRENGTH or not 1 <= int(found[2]) <= 16:
@@ -82,7 +81,6 @@ class RandAugment:
                 "rand-mM-nN-mstdS-inc1 with strength M of 0 to 10, N of 1 to 16 operations and, if "
                 "wanted, deviation S; published is rand-m7-n4-mstd0.5-inc1. None turns it off."
             )
-        _pillow()
         return cls(
             strength=float(found[1]),
             num_operations=int(found[2]),
@@ -141,7 +139,7 @@ def apply_operations(
     """
     if not operations:
         return frames
-    _pillow()
+    check_pillow()
     from PIL import Image
 
     result = np.empty(frames.shape, dtype=np.uint8)
@@ -194,8 +192,8 @@ def _moved(image: "Image", name: str, value: float) -> "Image":
     )
 
 
-def _pillow() -> None:
-    """Fail with the install line where Pillow is missing."""
+def check_pillow() -> None:
+    """Raise `MissingExtraError` with the install line where Pillow is missing."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:

@@ -49,6 +49,11 @@ class ClipTask(NamedTuple):
     source: int
     files: tuple[FileRef, ...]
 
+    @property
+    def name(self) -> str:
+        """The file to read, for messages."""
+        return self.files[0].name
+
 
 @dataclass(frozen=True)
 class BadFile:

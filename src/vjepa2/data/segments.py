@@ -46,6 +46,8 @@ class SegmentConfig(StrictConfig):
             Training clips are at random places in any case.
         short_video: of a stretch shorter than a clip, "repeat_last" repeats its last frame,
             "loop" starts again at its beginning, "skip" counts the file among the bad ones.
+        images: a still image becomes a "clip" of T equal frames, or one "frame" (for encoders
+            with an image tokenizer).
     """
 
     num_frames: int = Field(16, ge=1, le=MAX_CLIP_FRAMES)
@@ -54,6 +56,7 @@ class SegmentConfig(StrictConfig):
     num_segments: int = Field(1, ge=1, le=1024)
     moment: Literal["middle", "random"] = "middle"
     short_video: ShortVideo = "repeat_last"
+    images: Literal["clip", "frame"] = "clip"
 
     @model_validator(mode="after")
     def _has_one_rate(self) -> Self:
@@ -96,17 +99,17 @@ def segment_frames(
         VideoTooShortError: a clip does not fit and `short_video` is "skip".
     """
     first, stop = _frame_range(clock, start_seconds, end_seconds)
-    chosen = [MIDDLE] * config.num_segments if moments is None else list(moments)
+    chosen: Sequence[float] = [MIDDLE] * config.num_segments if moments is None else moments
     if config.frame_step is not None:
-        return first + _by_step(config, stop - first, chosen)
+        return _by_step(config, stop - first, chosen) + first
     times = clock.pts_seconds[first:stop]
     end = clock.end_seconds if stop == len(clock) else float(clock.pts_seconds[stop])
     if end_seconds is not None:
         end = min(end, end_seconds)
     part = Clock(pts_seconds=times, end_seconds=end, average_fps=clock.average_fps)
     if config.fps is not None:
-        return first + _by_rate(config, config.fps, part, chosen)
-    return first + _spread(config, stop - first)
+        return _by_rate(config, config.fps, part, chosen) + first
+    return _spread(config, stop - first) + first
 
 
 def _frame_range(clock: Clock, start: float | None, end: float | None) -> tuple[int, int]:
@@ -142,9 +145,10 @@ def _by_step(
     most = min(span, length) - 1
     filled = np.full(T, float(most))
     filled[: most // step] = np.linspace(0, most, most // step)
-    ids = np.clip(filled, 0, max(most - 1, 0)).astype(np.int64)
+    ids: Int[np.ndarray, " T"] = np.clip(filled, 0, max(most - 1, 0)).astype(np.int64)
     shift = (length - span) // (count - 1) if length > span else 0
-    return ids + shift * np.arange(count)[:, None]
+    shifted: Int[np.ndarray, "segments T"] = ids + shift * np.arange(count)[:, None]
+    return shifted
 
 
 def _by_rate(

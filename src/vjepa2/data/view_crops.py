@@ -59,14 +59,15 @@ class ViewCrops:
     def from_whole(self, frames: UInt8[Tensor, "T C H W"]) -> UInt8[Tensor, "V T C S S"]:
         """Make the views of whole frames."""
         if self.resize == "antialiased":
-            rows, columns = (
+            whole_rows, whole_columns = (
                 whole_axis(num_in, num_out)
                 for num_in, num_out in zip(self.frame_size, self.resized, strict=True)
             )
-            pixels = frames
             if self.frame_size != self.resized:
-                pixels = resize_frames(frames, rows=rows, columns=columns, resample=BILINEAR)
-            return self._cut(pixels, origin=(0, 0))
+                frames = resize_frames(
+                    frames, rows=whole_rows, columns=whole_columns, resample=BILINEAR
+                )
+            return self._cut(frames, origin=(0, 0))
         rows, columns = (taps.kept for taps in self.taps)
         whole = Box(0, 0, *self.frame_size)
         kept = pick(frames.permute(0, 2, 3, 1).numpy(), whole, rows, columns)
@@ -83,10 +84,7 @@ class ViewCrops:
         """Cut the views from resized frames whose first row and column are `origin`."""
         places = [(top - origin[0], left - origin[1]) for top, left in self.corners]
         return torch.stack(
-            [
-                frames[:, :, top : top + self.size, left : left + self.size]
-                for top, left in places
-            ]
+            [frames[:, :, top : top + self.size, left : left + self.size] for top, left in places]
         )
 
 

@@ -1,30 +1,40 @@
-"""From a labelled file to the clips and views that a classifier looks at, and trains on.
+"""From a labelled file to the clips and views that a classifier is evaluated on.
 
     item --open_item--> file --segments--> clips uint8 [num_segments, T, C, H, W]
-         --views--> pixels float32 [num_segments, num_views, T, C, S, S]
+         --view_crops--> uint8 --normalised--> float32 [num_segments, num_views, T, C, S, S]
 
-Every function of chance takes an `ItemDraws`: the same item of the same epoch gives the same
-pixels whoever computes them. `item_views` and `train_views` work through a file a few frames at a
-time, so that memory holds the small result and never whole frames of a clip.
+`item_views` works through a file a few frames at a time, so that memory holds the small result
+and never whole frames of a clip. Views to train on: `train_views`.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Self
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from vjepa2.data.draws import Draws, Purpose
+from vjepa2.data.draws import Draws
+from vjepa2.data.item_frames import (
+    ItemDraws,
+    chunks_of,
+    clip_ids,
+    clip_seconds,
+    open_item,
+    take_uint8,
+)
 from vjepa2.data.labelled import LabelledItem
-from vjepa2.data.opened import OpenedFile
+from vjepa2.data.opened import FRAMES_PER_CHUNK
+from vjepa2.data.rand_augment import Operation, RandAugment
 from vjepa2.data.segments import SegmentConfig
-from vjepa2.data.settings import IMAGE_MEAN, IMAGE_STD
+from vjepa2.data.settings import IMAGE_MEAN, IMAGE_STD, AugmentConfig
+from vjepa2.data.view_crops import Resize, ViewCrops, empty_views, view_crops
+from vjepa2.errors import ConfigError, VideoTooLargeError
 from vjepa2.strict_config import StrictConfig
-from pydantic import Field
-from typing import Literal
+from vjepa2.video.limits import ReadLimits
+from vjepa2.video.transforms import apply_color_scale, color_scale
 
 
 class ViewConfig(SegmentConfig):
@@ -36,17 +46,30 @@ class ViewConfig(SegmentConfig):
         crop_size: S, height and width of the pixels.
         resize: "published" is bilinear without antialiasing, as the published evaluations do;
             "antialiased" is that of the published processor, and of `vjepa2 classify`.
-        images: a still image becomes a "clip" of T equal frames, or one "frame" (for encoders
-            with an image tokenizer).
         mean, std: of the normalisation, one number for each colour.
     """
 
     num_views: int = Field(1, ge=1, le=64)
     crop_size: int = Field(256, ge=1, le=8192)
-    resize: Literal["published", "antialiased"] = "published"
-    images: Literal["clip", "frame"] = "clip"
+    resize: Resize = "published"
     mean: tuple[float, float, float] = IMAGE_MEAN
     std: tuple[float, float, float] = IMAGE_STD
+
+    @model_validator(mode="after")
+    def _can_normalise(self) -> Self:
+        if min(self.std) <= 0:
+            raise ConfigError(f"std must be above 0 for each colour, got {self.std}")
+        return self
+
+    def crops(self, *, height: int, width: int) -> ViewCrops:
+        """Plan the views of frames of height x width; raises ShapeError for absurd ones."""
+        return view_crops(
+            height=height,
+            width=width,
+            crop_size=self.crop_size,
+            num_views=self.num_views,
+            resize=self.resize,
+        )
 
 
 class TrainViewConfig(StrictConfig):
@@ -67,24 +90,25 @@ class TrainViewConfig(StrictConfig):
     flip: float = Field(0.0, ge=0, le=1)
     erase: float = Field(0.25, ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} must be two rising numbers above 0, got {(low, high)}")
+        if self.rand_augment is not None:
+            RandAugment.from_policy(self.rand_augment)
+        return self
 
-class ItemDraws(NamedTuple):
-    """All chance of one item in one epoch.
+    def operations(self, draws: Draws) -> tuple[Operation, ...]:
+        """Draw what RandAugment does to one clip."""
+        if self.rand_augment is None:
+            return ()
+        return RandAugment.from_policy(self.rand_augment).draw(draws)
 
-    Attributes:
-        seed: of the run.
-        epoch: 0-based.
-        index: of the item in its set.
-    """
-
-    seed: int
-    epoch: int
-    index: int
-
-    def stream(self, purpose: Purpose, segment: int = 0) -> Draws:
-        """Numbers for one purpose of one segment."""
-        return Draws(
-            self.seed, purpose, step=self.epoch, position=self.index, attempt=segment
+    def pixel_config(self, views: ViewConfig) -> AugmentConfig:
+        """The same for `augment.to_pixels`."""
+        return AugmentConfig(
+            scale=self.scale, ratio=self.ratio, flip=self.flip, mean=views.mean, std=views.std
         )
 
 
@@ -105,38 +129,10 @@ class ItemClips:
     is_image: bool
 
 
-@contextlib.contextmanager
-def open_item(item: LabelledItem) -> Iterator[OpenedFile]:
-    """Open the file of an item.
-
-    Raises:
-        VideoError: it cannot be read.
-    """
-    raise NotImplementedError
-
-
-def clip_ids(
-    file: OpenedFile, item: LabelledItem, views: ViewConfig, *, draws: ItemDraws | None = None
-) -> Int[np.ndarray, "segments T"]:
-    """Return the numbers of the frames of an item's clips: int64 [num_segments, T].
-
-    Args:
-        file: the item's, open.
-        item: whose stretch is looked at.
-        views: how many clips and frames, and where.
-        draws: chooses the moments at random; None puts clips in the middle of their segments.
-
-    Raises:
-        LabelError: the stretch lies outside the file.
-        VideoTooShortError: a clip does not fit and `short_video` is "skip".
-    """
-    raise NotImplementedError
-
-
 def read_clips(
     item: LabelledItem, views: ViewConfig, *, draws: ItemDraws | None = None
 ) -> ItemClips:
-    """Read the clips of an item at full size. Training and evaluation use less memory.
+    """Read the clips of an item at full size. `item_views` and `train_views` use less memory.
 
     Args:
         item: what to read.
@@ -146,9 +142,26 @@ def read_clips(
     Raises:
         VideoError: the file cannot be read.
         LabelError: the stretch lies outside the file.
-        VideoTooLargeError: the frames would not fit (8 GiB).
+        VideoTooLargeError: the frames are more than 8 GiB.
+        DtypeError: an array file of other numbers than uint8.
     """
-    raise NotImplementedError
+    with open_item(item) as file:
+        ids = clip_ids(file, item, views, draws=draws if views.moment == "random" else None)
+        height, width = file.frame_size
+        size_bytes = ids.size * 3 * height * width
+        if size_bytes > ReadLimits.max_output_bytes:
+            raise VideoTooLargeError(
+                f"{item.path}: {ids.shape[0]} clips of {ids.shape[1]} frames of {width}x{height} "
+                f"are {size_bytes} bytes, more than {ReadLimits.max_output_bytes}. Lower "
+                "num_segments or num_frames, or use item_views, which resizes while it reads."
+            )
+        frames = torch.empty((*ids.shape, 3, height, width), dtype=torch.uint8)
+        for number, clip in enumerate(ids):
+            for part, places, which in chunks_of(clip):
+                frames[number, places] = take_uint8(file, part)[which]
+        pts_seconds = clip_seconds(file, ids)
+        is_image = file.is_image
+    return ItemClips(frames=frames, frame_ids=ids, pts_seconds=pts_seconds, is_image=is_image)
 
 
 def spatial_views(
@@ -158,34 +171,53 @@ def spatial_views(
 
     Returns:
         Normalised pixels, V = `views.num_views`, S = `views.crop_size`.
+
+    Raises:
+        ShapeError: the resized frame would be enormous: a very long and thin frame.
     """
-    raise NotImplementedError
+    segments, T, _, height, width = frames.shape
+    crops = views.crops(height=height, width=width)
+    pixels = empty_views(segments, views.num_views, T, views.crop_size)
+    for number in range(segments):
+        for start in range(0, T, FRAMES_PER_CHUNK):
+            places = slice(start, start + FRAMES_PER_CHUNK)
+            pixels[number, :, places] = crops.from_whole(frames[number, places])
+    return normalised(pixels, views)
 
 
 def item_views(
     item: LabelledItem, views: ViewConfig, *, draws: ItemDraws | None = None
 ) -> UInt8[Tensor, "segments V T C S S"]:
-    """Return what `spatial_views(read_clips(...))` gives before normalisation, in less memory."""
-    raise NotImplementedError
+    """Return the pixels of `spatial_views(read_clips(...))` before they are normalised.
+
+    A few frames are in memory at a time, and of those, with "published" resizing, only the rows
+    and columns that a result looks at.
+
+    Raises:
+        VideoError, LabelError, DtypeError: as in `read_clips`.
+        ShapeError: as in `spatial_views`.
+    """
+    with open_item(item) as file:
+        ids = clip_ids(file, item, views, draws=draws if views.moment == "random" else None)
+        height, width = file.frame_size
+        crops = views.crops(height=height, width=width)
+        pixels = empty_views(len(ids), views.num_views, ids.shape[1], views.crop_size)
+        for number, clip in enumerate(ids):
+            for part, places, which in chunks_of(clip):
+                if views.resize == "published":
+                    rows, columns = (taps.kept for taps in crops.taps)
+                    made = crops.from_kept(take_uint8(file, part, rows=rows, columns=columns))
+                else:
+                    made = crops.from_whole(take_uint8(file, part))
+                pixels[number, :, places] = made[:, which]
+    return pixels
 
 
 def normalised(
     pixels: UInt8[Tensor, "*shape C S S"], views: ViewConfig
 ) -> Float[Tensor, "*shape C S S"]:
-    """(pixels / 255 - mean) / std."""
-    raise NotImplementedError
-
-
-def train_views(
-    item: LabelledItem, views: ViewConfig, train: TrainViewConfig, *, draws: ItemDraws
-) -> Float[Tensor, "segments 1 T C S S"]:
-    """Return the one view of each clip that is trained on, with the published augmentation.
-
-    Moments are random. The clip of each segment has an augmentation of its own, which all of its
-    frames share. The result follows from `draws`, whoever computes it.
-
-    Raises:
-        MissingExtraError: RandAugment is asked for and Pillow is missing.
-        VideoError, LabelError: as in `read_clips`.
-    """
-    raise NotImplementedError
+    """Return (pixels / 255 - mean) / std, float32."""
+    result = torch.empty(pixels.shape, dtype=torch.float32)
+    scale = color_scale(rescale_factor=1 / 255, mean=views.mean, std=views.std)
+    apply_color_scale(pixels.flatten(0, -4), scale, out=result.flatten(0, -4))
+    return result

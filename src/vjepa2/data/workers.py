@@ -19,39 +19,48 @@ from collections import deque
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from vjepa2.data.decode import ClipDecoder
-from vjepa2.data.sample import Answer, ClipTask
 from vjepa2.errors import DataWorkerError
 
 LEFT_TO_THE_PARENT = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
 
-class DecodingPool:
-    """Answers to tasks, in their order, made by `decoder.config.workers` processes.
+AnswerT = TypeVar("AnswerT")
+
+
+class Task(Protocol):
+    """What a decoding process is asked for."""
+
+    @property
+    def name(self) -> str:
+        """The file to read, for messages."""
+        ...
+
+
+class DecodingPool(Generic[AnswerT]):
+    """Answers to tasks, in their order, made by processes.
 
     Args:
-        decoder: what to do with a task.
+        decoder: what to do with a task; it travels to the processes.
         tasks: taken one by one, as processes have time.
-        samples_per_step: clips of one update; `prefetch` counts such updates.
+        workers: number of processes; 0 decodes in this one.
+        ahead: tasks that are worked on before they are asked for, about.
     """
 
     def __init__(
-        self, decoder: ClipDecoder, tasks: Iterator[ClipTask], *, samples_per_step: int
+        self, decoder: Dataset[AnswerT], tasks: Iterator[Task], *, workers: int, ahead: int
     ) -> None:
-        workers = decoder.config.workers
-        self._unanswered: deque[ClipTask] = deque()
-        ahead = decoder.config.prefetch * samples_per_step
+        self._unanswered: deque[Task] = deque()
         self._num_workers = workers
         before = set(multiprocessing.active_children())
         with _signals_left_to_the_parent(), _own_child_handler(), warnings.catch_warnings():
             # More processes than cores are of use where a network drive is waited for.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
-            loader: DataLoader[Answer] = DataLoader(
+            loader: DataLoader[AnswerT] = DataLoader(
                 decoder,
                 batch_size=None,
                 sampler=self._noted(tasks),
@@ -61,14 +70,14 @@ class DecodingPool:
                 multiprocessing_context="spawn" if workers else None,
                 generator=torch.Generator(),
             )
-            self._answers: Iterator[Answer] | None = iter(loader)
+            self._answers: Iterator[AnswerT] | None = iter(loader)
         self._processes: list[BaseProcess] = [
             process for process in multiprocessing.active_children() if process not in before
         ]
         # Before Python's own clean-up, which would wait for them.
         atexit.register(self.stop)
 
-    def next_answer(self) -> Answer:
+    def next_answer(self) -> AnswerT:
         """Wait for the answer to the next task.
 
         Raises:
@@ -85,7 +94,7 @@ class DecodingPool:
                 raise
             raise self._death(error) from error
 
-    def _noted(self, tasks: Iterator[ClipTask]) -> Iterator[ClipTask]:
+    def _noted(self, tasks: Iterator[Task]) -> Iterator[Task]:
         for task in tasks:
             self._unanswered.append(task)
             yield task
@@ -97,7 +106,7 @@ class DecodingPool:
             if process.exitcode is not None
         ]
         return DataWorkerError(
-            f"Decoding stopped at {self._unanswered[0].files[0].name}: {'; '.join(ends) or error}. "
+            f"Decoding stopped at {self._unanswered[0].name}: {'; '.join(ends) or error}. "
             "Killed by SIGKILL often means that memory ran out: lower data.workers or "
             "data.prefetch. SIGBUS means that shared memory (/dev/shm) is full: enlarge it (docker "
             "run --shm-size=8g) or lower data.prefetch. SIGSEGV: this file breaks the decoder, "
