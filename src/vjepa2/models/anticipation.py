@@ -32,7 +32,6 @@ class AnticipationSettings(StrictConfig):
     """How the future is filled in. The defaults are the published ones, but for `positions`.
 
     Attributes:
-        fps: frames of a clip per second; says which tubelet a time is in.
         tokens: what the probe reads: "both", [E ; P]; "encoder", E alone (the published switch
             no_predictor); "predictor", P alone (no_encoder).
         way: "direct" asks for the tubelet at once; "rollout" predicts every tubelet on the way
@@ -48,7 +47,6 @@ class AnticipationSettings(StrictConfig):
             that was trained, see `VJEPA2Predictor.predict`.
     """
 
-    fps: float = Field(8.0, gt=0)
     tokens: TokenChoice = "both"
     way: Literal["direct", "rollout"] = "direct"
     num_output_frames: int = Field(2, ge=1)
@@ -79,6 +77,7 @@ class AnticipationTokens(nn.Module):
     Args:
         model: encoder and predictor; V-JEPA 2 or 2.1.
         settings: see `AnticipationSettings`.
+        fps: frames of a clip per second; says which tubelet a time is in.
 
     In V-JEPA 2.1 the predictor reads and predicts several levels side by side, the last level last;
     the probe reads the last D channels of a prediction. Distilled 2.1 models predict their
@@ -88,12 +87,16 @@ class AnticipationTokens(nn.Module):
         ConfigError: the frames to predict are no multiple of the tubelet, or a wrong kind of model.
     """
 
-    def __init__(self, model: VJEPA2Model, settings: AnticipationSettings) -> None:
+    def __init__(
+        self, model: VJEPA2Model, settings: AnticipationSettings | None = None, *, fps: float
+    ) -> None:
         super().__init__()
+        settings = AnticipationSettings() if settings is None else settings
         check_kind("model", model, VJEPA2Model, words="a VJEPA2Model")
         check_kind("settings", settings, AnticipationSettings, words="AnticipationSettings")
         self.model = model
         self.settings = settings
+        self.fps = checked_number("fps", fps, above=0)
         tubelet = model.config.tubelet_size
         if settings.num_output_frames % tubelet:
             raise ConfigError(
@@ -109,7 +112,7 @@ class AnticipationTokens(nn.Module):
 
     def steps_until(self, seconds: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
         """How many tubelets lie between the clip and the one that holds a time after its end."""
-        per_second = self.settings.fps / self.config.tubelet_size
+        per_second = self.fps / self.config.tubelet_size
         return (seconds.double() * per_second + _ROUNDING).to(torch.int64)
 
     def encode(self, pixel_values_videos: Float[Tensor, "B T C H W"]) -> EncodedClip:
@@ -218,18 +221,23 @@ class Anticipator(nn.Module):
     Args:
         model: encoder and predictor.
         probe: reads their tokens; one head, or several (verb, noun, action).
-        settings: see `AnticipationSettings`.
+        settings, fps: see `AnticipationTokens`.
 
     Raises:
         ConfigError: the probe is for another width, or reads several levels of the encoder.
     """
 
     def __init__(
-        self, model: VJEPA2Model, probe: VJEPA2AttentiveProbe, settings: AnticipationSettings
+        self,
+        model: VJEPA2Model,
+        probe: VJEPA2AttentiveProbe,
+        settings: AnticipationSettings | None = None,
+        *,
+        fps: float,
     ) -> None:
         super().__init__()
         check_kind("probe", probe, VJEPA2AttentiveProbe, words="a VJEPA2AttentiveProbe")
-        self.tokens = AnticipationTokens(model, settings)
+        self.tokens = AnticipationTokens(model, settings, fps=fps)
         own, other = model.config.hidden_size, probe.config.hidden_size
         if own != other:
             raise ConfigError(

@@ -1,7 +1,8 @@
 """Frames and video files of the grammar of events, and the list of what happens in them.
 
     FOLDER/events-00000000.mp4 ...
-    FOLDER/events.csv        path,start_seconds,end_seconds,verb,noun,action: one line per event
+    FOLDER/events.csv        one line per event: path,start_seconds,end_seconds and
+                             label_verb,label_noun,label_action
     FOLDER/grammar.json      the tables, the seed and the number of ticks
 
 Pictures are easy on purpose: one large coloured shape on a plain ground. Ground, size and place
@@ -169,7 +170,9 @@ def write_grammar_videos(
             lines.append([path.name, *times, *names])
     with atomic_path(target / LIST_NAME) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "start_seconds", "end_seconds", *HEADS])
+        writer.writerow(
+            ["path", "start_seconds", "end_seconds", *(f"label_{head}" for head in HEADS)]
+        )
         writer.writerows(lines)
     return target / LIST_NAME
 
