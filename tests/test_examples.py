@@ -13,6 +13,7 @@ EXPECTED = {
     "02_name_the_motion": (0.3, 1.0),  # probability of the true label; chance is 1/17
     "03_predict_hidden_tokens": (32, 32),  # a quarter of 8 x 4 x 4 tokens
     "04_train_a_classifier": (0.9, 1.0),  # accuracy; chance is 1/2
+    "05_segment_a_video": (0.8, 1.0),  # J; the first mask left where it is reaches 0.25
     "minimal_jepa": (0.3, 0.9),  # last loss over first
 }
 
