@@ -70,3 +70,25 @@ def segment_problem(
                 "its end must lie after its start"
             )
     return None
+
+
+_SPLIT_NAMES = {"training": "train", "validation": "val", "validate": "val", "valid": "val"}
+
+
+def split_name(name: str) -> str:
+    """One name for the usual spellings of a split: train, val, test; others as they are."""
+    plain = name.strip().lower()
+    return _SPLIT_NAMES.get(plain, "test" if plain == "testing" else plain)
+
+
+def same_split(first: str, second: str) -> bool:
+    """Whether two names mean the same split: "validation" is "val"."""
+    return split_name(first) == split_name(second)
+
+
+def plain_class(name: str) -> str:
+    """A class name without case, spaces and marks: "Putting [something]" is "puttingsomething".
+
+    Published copies of one label map differ in these only.
+    """
+    return "".join(mark for mark in name.casefold() if mark.isalnum())
