@@ -14,9 +14,9 @@ from vjepa2.data.labelled import (
     LabelledItem,
     LabelledSet,
     LabelMap,
-    read_labelled,
     segment_seconds,
 )
+from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.data.moments import Clock
 from vjepa2.errors import (
     ConfigError,

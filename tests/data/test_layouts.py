@@ -7,7 +7,8 @@ import pytest
 
 from vjepa2.data.epic_kitchens import set_order
 from vjepa2.data.label_options import LabelOptions
-from vjepa2.data.labelled import LabelledSet, LabelMap, read_labelled
+from vjepa2.data.labelled import LabelledSet, LabelMap
+from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.data.layouts import detect_layout
 from vjepa2.errors import DataError, DataNotFoundError, LabelError, ListError
 
