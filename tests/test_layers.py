@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "vjepa2"
 ROWS = [
     {
         *("errors", "shapes", "runtime", "strict_config", "protocols", "files", "progress"),
-        *("numbered_random", "norms", "packing", "_version"),
+        *("numbered_random", "norms", "packing", "poses", "_version"),
     },
     {"weights"},
     {"video", "nn", "masking", "losses", "ema", "scoring", "planning"},
