@@ -40,7 +40,7 @@ def main() -> float:
     copied = video_mask_scores(truth[:1].expand_as(truth), truth)
     for number, J, F in zip(scores.objects, scores.J, scores.F, strict=True):
         print(f"object {number}: J {J:.2f}, F {F:.2f}")
-    print(f"mean J {scores.mean_J:.2f}; the first mask left where it is reaches {copied.mean_J:.2f}")
+    print(f"mean J {scores.mean_J:.2f}; the first mask left where it is: {copied.mean_J:.2f}")
     return scores.mean_J
 
 
