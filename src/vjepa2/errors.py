@@ -174,7 +174,16 @@ class BadFilesError(DataError):
 
 
 class LeakError(DataError):
-    """An answer would be known before it is asked: videos in two splits, frames of the event."""
+    """An answer would be known before it is asked: videos in two splits, frames of the event.
+
+    Attributes:
+        pairs: where files are to blame, those that must not meet, such as one of train and its
+            copy in val.
+    """
+
+    def __init__(self, message: str, *, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.pairs = tuple(pairs)
 
 
 class DataWorkerError(DataError, RuntimeError):
