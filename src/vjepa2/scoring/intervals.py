@@ -53,8 +53,8 @@ def bootstrap_interval(
 
     Returns:
         The measure on all samples and its interval. With one group nothing is known about other
-        groups: both ends are NaN. Values 0 and 1 that are alike in all groups (everything right)
-        would give an interval of no width; Wilson's interval over the groups is given instead.
+        groups: both ends are NaN. Where all draws give 0 or all give 1 (everything right) there
+        would be an interval of no width; Wilson's interval over the groups is given instead.
 
     Raises:
         ShapeError: values and groups differ in number, or are empty.
@@ -102,6 +102,8 @@ def bootstrap_interval(
             ],
             dtype=torch.float64,
         )
+        if whole in (0.0, 1.0) and bool((found == whole).all()):
+            return Interval(whole, *wilson_interval(count * whole, count))
     low, high = torch.quantile(checked_finite("Drawn values", found), ends).tolist()
     return Interval(whole, low, high)
 

@@ -1,5 +1,7 @@
 """All that decides an evaluation."""
 
+import json
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -65,3 +67,26 @@ class EvaluationConfig(StrictConfig):
     def shown_as(self) -> tuple[str, ...]:
         """Names of all forms in which a video is shown, the plain one first."""
         return (AS_IT_IS, *self.controls)
+
+
+def as_settings(
+    settings: Sequence[str],
+    *,
+    train: str | None = None,
+    num_segments: int | None = None,
+    num_views: int | None = None,
+    allow: Sequence[str] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> list[str]:
+    """Settings with those that have a name of their own on the command line added behind."""
+    named = {
+        "train": train,
+        "views.num_segments": num_segments,
+        "views.num_views": num_views,
+        "allow": None if allow is None else list(allow),
+        "device": device,
+        "dtype": dtype,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    return [*settings, *(f"{name}={json.dumps(value)}" for name, value in given.items())]

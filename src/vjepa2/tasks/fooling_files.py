@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from vjepa2.data.labelled import LabelledItem, LabelledSet
+from vjepa2.data.labelled_decode import item_name
 from vjepa2.tasks.fooling import Finding
-from vjepa2.tasks.scored import item_name
 
 Stretch = tuple[float | None, float | None, int | None, int | None]
 

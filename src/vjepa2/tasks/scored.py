@@ -4,7 +4,7 @@ Classification and anticipation both hand over a `ScoredSet`; the measures, the 
 looks for mistakes (`tasks.fooling*`) take nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vjepa2.data.labelled import LabelledItem, LabelMap
+from vjepa2.data.labelled_decode import item_name
 from vjepa2.errors import LabelError, ShapeError
 
 Anchor = Literal["start", "published"]
@@ -48,17 +49,6 @@ class ScoredItem:
     def name(self) -> str:
         """The file, with the stretch of it that is meant."""
         return item_name(self.item)
-
-
-def item_name(item: LabelledItem) -> str:
-    """`clip.mp4`, or `clip.mp4 [1.5 s to 3 s]`, for messages and tables."""
-    if item.start_seconds is not None or item.end_seconds is not None:
-        end = "the end" if item.end_seconds is None else f"{item.end_seconds:g} s"
-        return f"{item.path} [{item.start_seconds or 0:g} s to {end}]"
-    if item.is_segment:
-        end = "the end" if item.end_frame is None else f"{item.end_frame}"
-        return f"{item.path} [frame {item.start_frame or 0} to {end}]"
-    return item.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +102,7 @@ class ScoredSet:
         return group_numbers([scored.item for scored in self.items], self.hashes)
 
 
-def group_numbers(items: list[LabelledItem], hashes: Mapping[str, str]) -> Int[Tensor, " N"]:
+def group_numbers(items: Sequence[LabelledItem], hashes: Mapping[str, str]) -> Int[Tensor, " N"]:
     """int64 [N]: items of one group, or of files of one content, get one number."""
     parents: dict[str, str] = {}
 
