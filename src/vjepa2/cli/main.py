@@ -12,6 +12,7 @@ from vjepa2.cli.compare import compare
 from vjepa2.cli.convert import convert
 from vjepa2.cli.demo import demo
 from vjepa2.cli.embed import embed
+from vjepa2.cli.evaluate import evaluate
 from vjepa2.cli.info import info
 from vjepa2.cli.inspect import inspect
 from vjepa2.cli.pretrain import pretrain
@@ -48,7 +49,7 @@ def _command(
     """
 
 
-for verb in (demo, embed, classify, inspect, convert, compare, pretrain, report, info):
+for verb in (demo, embed, classify, inspect, convert, compare, pretrain, evaluate, report, info):
     app.command()(verb)
 
 
