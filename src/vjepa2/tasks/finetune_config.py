@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from vjepa2.data.label_options import LabelOptions, Layout
 from vjepa2.data.views import TrainViewConfig, ViewConfig
 from vjepa2.errors import ConfigError
 from vjepa2.strict_config import StrictConfig
@@ -27,6 +28,7 @@ class LabelsConfig(StrictConfig):
             Without `val` nothing is measured and the last epoch is the result.
         layout: "auto", or the name of a data set's layout.
         train_split, val_split: of a list or data set that holds several.
+        options: how lists are read where the defaults do not fit.
         head: which of the labels, where there are several.
         workers: decoding processes; 0 decodes in the training process.
         prefetch: batches that are decoded ahead.
@@ -35,9 +37,10 @@ class LabelsConfig(StrictConfig):
 
     train: str | None = None
     val: str | None = None
-    layout: str = "auto"
+    layout: Layout = "auto"
     train_split: str | None = None
     val_split: str | None = None
+    options: LabelOptions = LabelOptions()
     head: str = Field("label", min_length=1)
     workers: int = Field(4, ge=0, le=1024)
     prefetch: int = Field(2, ge=1, le=1024)
@@ -201,6 +204,12 @@ class FineTuneConfig(StrictConfig):
             raise ConfigError(
                 "optim.layer_decay has no use with method='lora': adapters begin at nothing in "
                 "every block. Set it to 1"
+            )
+        if self.runtime.sharding == "fsdp2":
+            raise ConfigError(
+                "runtime.sharding='fsdp2' is for pretraining; fine-tuning keeps the weights whole "
+                "on every process. Set it to 'auto'; method='lora', runtime.recompute and "
+                "batch.micro_batch save memory"
             )
         return self
 

@@ -23,6 +23,7 @@ from vjepa2.tasks.finetune_loss import soft_cross_entropy
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_folder import MODEL_NAME, is_run, stored_config
 from vjepa2.tasks.pretrain_networks import averaged_model, with_adapters
+from vjepa2.weights.hub import SHIPPED, shipped_folder
 
 Kept = Literal["nothing", "pooler", "head"]
 
@@ -55,6 +56,8 @@ def find_start(start_from: str) -> Start:
     Raises:
         ConfigError, WeightsError: there is no such model.
     """
+    if start_from in SHIPPED:
+        start_from = os.fspath(shipped_folder(start_from))
     folder = Path(start_from)
     if (folder / MODEL_NAME / CONFIG_NAME).is_file():
         folder = folder / MODEL_NAME  # of a run that has ended
