@@ -13,6 +13,7 @@ from vjepa2.cli.convert import convert
 from vjepa2.cli.demo import demo
 from vjepa2.cli.embed import embed
 from vjepa2.cli.evaluate import evaluate
+from vjepa2.cli.finetune import finetune
 from vjepa2.cli.info import info
 from vjepa2.cli.inspect import inspect
 from vjepa2.cli.pretrain import pretrain
@@ -49,7 +50,19 @@ def _command(
     """
 
 
-for verb in (demo, embed, classify, inspect, convert, compare, pretrain, evaluate, report, info):
+for verb in (
+    demo,
+    embed,
+    classify,
+    inspect,
+    convert,
+    compare,
+    pretrain,
+    finetune,
+    evaluate,
+    report,
+    info,
+):
     app.command()(verb)
 
 

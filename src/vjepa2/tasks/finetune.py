@@ -323,7 +323,7 @@ def _load_best(trainer: FineTuner, store: CheckpointStore) -> None:
     if trainer.best is None or trainer.best["step"] == trainer.schedule.num_steps:
         return
     step = store.protected().get(BEST)
-    if step != trainer.best["step"]:
+    if step is None or step != trainer.best["step"]:
         raise ConfigError(
             f"The checkpoint of the best epoch ({trainer.best['step']} updates) is not in "
             f"{store.folder} any more. Start the run anew, or take the newest checkpoint by "

@@ -18,6 +18,7 @@ from vjepa2.models.preset_files import named_preset
 from vjepa2.models.probe import VJEPA2AttentiveProbe
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.models.weights_file import weights_path
+from vjepa2.nn.block import Block
 from vjepa2.tasks.finetune_config import FineTuneConfig, HeadConfig
 from vjepa2.tasks.finetune_loss import soft_cross_entropy
 from vjepa2.tasks.pretrain_config import PretrainConfig
@@ -274,6 +275,7 @@ def _set_drop_path(encoder: VJEPA2Encoder, rate: float) -> None:
     """Stochastic depth of the run; the configuration that is saved keeps its own."""
     last = max(1, len(encoder.layer) - 1)
     for index, block in enumerate(encoder.layer):
+        assert isinstance(block, Block)
         block.drop_path.probability = rate * index / last
 
 
@@ -285,8 +287,8 @@ def _freeze_unused(model: VJEPA2ForVideoClassification) -> None:
         for block, norm in zip(encoder.config.levels, encoder.layernorms, strict=True):
             if block not in levels:
                 norm.requires_grad_(False)
-    for block in encoder.layer[max(levels) + 1 :]:
-        block.requires_grad_(False)
+    for unread in encoder.layer[max(levels) + 1 :]:
+        unread.requires_grad_(False)
     for name, parameter in encoder.named_parameters():
         if "patch_embeddings_img." in name or name.endswith("modality.image"):
             parameter.requires_grad_(False)

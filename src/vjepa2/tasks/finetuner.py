@@ -8,6 +8,7 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -364,7 +365,7 @@ class FineTuner:
                 loader.close()
 
 
-def epoch_text(line: dict[str, Any], epochs: int) -> str:
+def epoch_text(line: Mapping[str, Any], epochs: int) -> str:
     """`epoch 3 of 20: top-1 71.2 %, loss 0.94 (500 videos)`."""
     top5 = f", top-5 {line['top5']:.1%}" if "top5" in line else ""
     return (
