@@ -25,6 +25,7 @@ from vjepa2.errors import (
     LabelError,
     ListError,
     UnknownOptionError,
+    VJEPAError,
 )
 
 VIDEOS = ("a.mp4", "b b.mp4", "c.mp4")
@@ -278,7 +279,10 @@ def test_a_label_map_is_saved_and_loaded_with_its_order(tmp_path: Path) -> None:
     assert LabelMap.load(tmp_path / "other.json") == label_map
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"heads": 3}', '{"heads": [["label", [1, 2]]]}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"heads": 3}', '{"heads": [["label", [1, 2]]]}', '{"heads": [["label", "xy"]]}'],
+)
 def test_a_damaged_label_map_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(LabelError):
         LabelMap.load(write(tmp_path, "labels.json", text))
@@ -391,3 +395,45 @@ def test_heads_are_compared_and_spelling_is_no_difference() -> None:
     # Names that are alike without their marks are compared to the letter.
     with pytest.raises(LabelError, match="another order|shifted"):
         LabelMap({"label": ("a+", "a-")}).check_same(LabelMap({"label": ("a-", "a+")}))
+
+
+# ---- damage --------------------------------------------------------------------------------
+
+
+def damaged(content: bytes, generator: np.random.Generator) -> bytes:
+    """A few bytes changed, cut out or put in."""
+    data = bytearray(content)
+    for _ in range(int(generator.integers(1, 4))):
+        place = int(generator.integers(0, max(1, len(data))))
+        kind = int(generator.integers(0, 3))
+        if kind == 0 and data:
+            data[place] = int(generator.integers(0, 256))
+        elif kind == 1:
+            del data[place : place + int(generator.integers(1, 12))]
+        else:
+            data[place:place] = generator.bytes(int(generator.integers(1, 6)))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "txt", "jsonl", "parquet"])
+def test_damaged_lists_are_read_or_named(videos: Path, kind: str) -> None:
+    path, options = write_rows(videos, kind)
+    content = path.read_bytes()
+    refused = 0
+    for seed in range(60):
+        path.write_bytes(damaged(content, np.random.default_rng(seed)))
+        try:
+            read_labelled(path, options=options)
+        except VJEPAError as error:
+            refused += 1
+            assert len(str(error)) < 2000
+    assert refused > 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"path": "\\ud800.mp4", "label": 1}', '{"path": 3, "label": 1}', '{"path": "a.mp4"}'],
+)
+def test_lines_that_no_file_name_can_hold(videos: Path, text: str) -> None:
+    with pytest.raises(ListError):
+        read_labelled(write(videos, "list.jsonl", text))

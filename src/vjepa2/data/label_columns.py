@@ -187,7 +187,14 @@ def absolute_path(value: Any, folder: Path, place: str) -> str:
             f"{place}: {printable(value)} is a URL. Labelled files are read many times: download "
             "them and give paths."
         )
-    return os.path.abspath(os.path.join(folder, value))  # noqa: PTH100, PTH118  # keeps links
+    path = os.path.abspath(os.path.join(folder, value))  # noqa: PTH100, PTH118  # keeps links
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ListError(
+            f"{place}: the path holds a character that no file name can hold: {value!a}."
+        ) from error
+    return path
 
 
 def label_text(value: Any, place: str, *, head: str) -> str:

@@ -187,7 +187,8 @@ class LabelMap:
                 "each head with the names of its classes in the order of their numbers."
             ) from error
         texts = [text for name, names in heads.items() for text in (name, *names)]
-        if not all(isinstance(text, str) for text in texts):
+        lists = all(isinstance(names, list) for _, names in content["heads"])
+        if not lists or not all(isinstance(text, str) for text in texts):
             raise LabelError(f"{file}: names of heads and classes must be text.")
         return cls(heads)
 

@@ -84,7 +84,7 @@ def _ssv2_classes(folder: Path) -> tuple[str, ...]:
 
 def _ssv2_answers(file: Path) -> dict[str, str]:
     answers = {}
-    for line in file.read_text(encoding="utf-8-sig").splitlines():
+    for line in file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
         name, _, label = line.partition(";")
         answers[name.strip()] = _without_brackets(label.strip())
     return answers

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
+from vjepa2.data.check_segments import check_segments
 from vjepa2.data.class_counts import class_warnings
 from vjepa2.data.labelled import LabelledSet
 from vjepa2.data.manifest import natural
@@ -167,11 +168,14 @@ def _edges(path: str) -> str | None:
 # ---- checks --------------------------------------------------------------------------------
 
 
-def check_splits(sets: Mapping[str, LabelledSet], *, quiet: bool = False) -> tuple[str, ...]:
-    """Refuse splits that share a video or whose classes cannot be learned.
+def check_splits(
+    sets: Mapping[str, LabelledSet], *, segments: bool = True, quiet: bool = False
+) -> tuple[str, ...]:
+    """Refuse splits that share a video, whose classes cannot be learned, or segments outside.
 
     Args:
         sets: by name; "train" is the one that is learned from.
+        segments: open each file with segments once to see that they lie inside it.
         quiet: no progress on stderr.
 
     Returns:
@@ -180,11 +184,13 @@ def check_splits(sets: Mapping[str, LabelledSet], *, quiet: bool = False) -> tup
 
     Raises:
         LabelError: the splits number their classes differently, "train" has one class only, or
-            another split has a class that "train" has not.
+            another split has a class that "train" has not; a segment lies outside its file.
         LeakError: a path, a group or a content is in two splits; `pairs` holds all of them.
     """
     warnings = class_warnings(sets)
     _check_groups(sets)
+    for labelled in sets.values() if segments else ():
+        warnings += check_segments(labelled, quiet=quiet)
     names = list(sets)
     files = {name: list(dict.fromkeys(item.path for item in sets[name].items)) for name in names}
     paths = [path for name in names for path in files[name]]
@@ -233,7 +239,7 @@ def _check_groups(sets: Mapping[str, LabelledSet]) -> None:
     raise LeakError(
         f"{len(shared)} groups or files are in two splits: {shown}{_more(len(shared))}. Stretches "
         "of one recording are too alike to measure on. Split by group, as "
-        "data.split_by_group does.",
+        "vjepa2.data.split_by_group does.",
         pairs=[(path, other) for _, path, _, other in shared.values()],
     )
 
