@@ -30,7 +30,7 @@ def erase_box(height: int, width: int, *, probability: float, draws: Draws) -> B
         aspect = math.exp(draws.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         box_height = round(math.sqrt(area * aspect))
         box_width = round(math.sqrt(area / aspect))
-        if box_width < width and box_height < height:
+        if 0 < box_width < width and 0 < box_height < height:
             top = draws.below(height - box_height + 1)
             left = draws.below(width - box_width + 1)
             return Box(top, left, box_height, box_width)

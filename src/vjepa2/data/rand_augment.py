@@ -162,7 +162,8 @@ def _applied(image: "Image", operation: Operation) -> "Image":
     if name == "Invert":
         return ImageOps.invert(image)
     if name == "Posterize":
-        return ImageOps.posterize(image, int(value))
+        kept = -1 << (8 - int(value))  # Pillow's own refuses to keep no bits, in newer releases
+        return image.point([level & kept for level in range(256)] * 3)
     if name == "Solarize":
         return ImageOps.solarize(image, int(value))
     if name == "SolarizeAdd":

@@ -157,15 +157,17 @@ def _by_rate(
     """Frames on the screen at even times, counted from the first of the stretch."""
     times, count = part.pts_seconds.numpy(), config.num_segments
     length = part.end_seconds - float(times[0])
-    # As `sample_indices` counts: a clip fits if its last frame begins before the end.
-    needed = (config.num_frames - 1) / fps + STAMP_TOLERANCE_SECONDS
+    seconds = (config.num_frames - 1) / fps
+    # `sample_indices` asks that the last frame be due a little before the end.
+    spare = 2 * STAMP_TOLERANCE_SECONDS
     each = length / count
     clips = []
     for number, moment in enumerate(moments):
-        if each > needed:
-            offset = number * each + moment * (each - needed)
-        elif length > needed and count > 1:
-            offset = number * (length - needed) / (count - 1)
+        if each > seconds + spare:
+            room = each - seconds
+            offset = number * each + min(moment * room, room - spare)
+        elif length > seconds + spare and count > 1:
+            offset = number * (length - seconds - spare) / (count - 1)
         else:
             offset = 0.0
         begin = int(np.searchsorted(times, times[0] + offset + _EPSILON, side="right")) - 1
