@@ -42,7 +42,7 @@ class FineTuneData:
     def fingerprints(self) -> dict[str, str]:
         """Marks of both sets: which files, named how, with which labels and stretches."""
         sets = {"train": self.train, "val": self.val}
-        return {name: _mark(found) for name, found in sets.items() if found is not None}
+        return {name: set_mark(found) for name, found in sets.items() if found is not None}
 
 
 def read_data(config: FineTuneConfig, start: Start) -> FineTuneData:
@@ -115,7 +115,7 @@ def check_data(data: FineTuneData, *, quiet: bool = False) -> dict[str, Any]:
     }
 
 
-def _mark(labelled: LabelledSet) -> str:
+def set_mark(labelled: LabelledSet) -> str:
     """Sixteen digits; the folder that the files lie in does not count."""
     digest = hashlib.sha256(json.dumps(dict(labelled.label_map.heads)).encode())
     for item in labelled.items:

@@ -114,7 +114,7 @@ def make_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if kept == "nothing":
-            model = _with_fresh_head(_load_encoder(start), config.head, labels)
+            model = _with_fresh_head(load_encoder(start), config.head, labels)
         else:
             model = VJEPA2ForVideoClassification.from_pretrained(start.name, dtype=torch.float32)
             if kept == "pooler":
@@ -240,7 +240,8 @@ def segment_logits(
     return logits
 
 
-def _load_encoder(start: Start) -> VJEPA2Model:
+def load_encoder(start: Start) -> VJEPA2Model:
+    """Encoder and predictor in float32; a predictor that the file lacks is made fresh."""
     if start.is_run:
         return averaged_model(start.name)
     try:
