@@ -30,6 +30,7 @@ START_FRAME = ("start_frame",)
 END_FRAME = ("stop_frame", "end_frame")
 WITHOUT_UNIT = ("start", "begin", "end", "stop")
 MAX_SHOWN_COLUMNS = 12
+Segment = tuple[float | None, float | None, int | None, int | None]
 _SPELLING = 0.8  # how alike a column's name must be to count as a misspelled one
 
 
@@ -46,6 +47,12 @@ class ListColumns:
     end_frame: int | None
     group: int | None
     split: int | None
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether rows may be stretches of files."""
+        edges = (self.start_seconds, self.end_seconds, self.start_frame, self.end_frame)
+        return any(edge is not None for edge in edges)
 
 
 def find_columns(names: Sequence[str], options: LabelOptions, path: Path) -> ListColumns:
@@ -151,7 +158,25 @@ def labelled_row(
         ListError: no path, a label is missing or no text or number, or a segment is malformed or
             has no length.
     """
+    segment: Segment = (None, None, None, None)
+    if columns.has_segments:
+        segment = _segment_of(values, columns, place)
+    path = absolute_path(values[columns.path], folder, place)
+    labels = tuple(
+        label_text(values[column], place, head=head)
+        for column, head in zip(columns.labels, columns.heads, strict=True)
+    )
+    group = None if columns.group is None else values[columns.group]
+    return LabelRow(
+        path,
+        labels,
+        *segment,
+        group="" if is_missing(group) else str(group).strip(),
+        is_image=file_kind(path) == "image",
+    )
 
+
+def _segment_of(values: Sequence[Any], columns: ListColumns, place: str) -> Segment:
     def at(column: int | None) -> Any:
         return None if column is None else values[column]
 
@@ -160,22 +185,7 @@ def labelled_row(
     problem = segment_problem(start, end, first, last)
     if problem is not None:
         raise ListError(f"{place}: {problem}.")
-    path = absolute_path(values[columns.path], folder, place)
-    labels = tuple(
-        label_text(values[column], place, head=head)
-        for column, head in zip(columns.labels, columns.heads, strict=True)
-    )
-    group = at(columns.group)
-    return LabelRow(
-        path,
-        labels,
-        start_seconds=start,
-        end_seconds=end,
-        start_frame=first,
-        end_frame=last,
-        group="" if is_missing(group) else str(group).strip(),
-        is_image=file_kind(path) == "image",
-    )
+    return start, end, first, last
 
 
 def absolute_path(value: Any, folder: Path, place: str) -> str:
