@@ -38,7 +38,7 @@ class EvaluationConfig(StrictConfig):
         batch_size: videos computed at a time.
         workers: decoding processes; 0 decodes in this one.
         max_bad_share: share of the files that may be unreadable.
-        device, dtype: where and in which element type; None: the best device, and float32.
+        device, dtype: where and in which element type; None: the best device, that of the file.
     """
 
     layout: Layout = "auto"

@@ -51,7 +51,7 @@ def read_evaluated(
     if beside.is_file():
         stored = LabelMap.load(beside)
         findings = map_findings(
-            model.label_map, _named(stored, model, config), other_is=f"{beside},"
+            model.label_map, _named(stored, model, config), other_is=str(beside)
         )
     return _one_head(known, model, config), findings
 

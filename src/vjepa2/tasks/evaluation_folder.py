@@ -69,13 +69,13 @@ class AnswerFile:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"Cannot write into {folder}: {error.strerror or error}.") from error
-        if stored.exists():
+        if self.path.exists():
             _check_same(self.folder, _read_settings(stored), settings)
-        elif self.path.exists() or any(self.folder.iterdir()):
+        elif not stored.exists() and any(self.folder.iterdir()):
             raise ConfigError(
                 f"{self.folder} holds other files and no evaluation. Give a new or empty folder."
             )
-        else:
+        else:  # nothing was answered yet, so an evaluation that was refused binds nothing
             write_json(stored, dict(settings))
         self.known = self._read()
         self._file: TextIO | None = None

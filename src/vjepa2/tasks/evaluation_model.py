@@ -86,7 +86,7 @@ def load_evaluated(
     Args:
         model: folder of `vjepa2 probe` or `vjepa2 finetune`, hub name or folder of any other
             classifier, a loaded one (it stays where it is); None: the shipped one.
-        device, dtype: where and in which element type; None: the best device, float32.
+        device, dtype: where and in which element type; None: the best device, that of the file.
 
     Raises:
         ConfigError: it has no trained head for classes, or device or dtype for a loaded network.
@@ -103,7 +103,7 @@ def load_evaluated(
         warnings.filterwarnings("ignore", message=".*were made fresh")  # told by the error below
         network = VJEPA2ForVideoClassification.from_pretrained(
             place,
-            dtype=torch.float32 if dtype is None else resolve_dtype(dtype),
+            dtype=None if dtype is None else resolve_dtype(dtype),
             device_map=resolve_device(device),
         )
     report = network.load_report
@@ -138,7 +138,7 @@ def _ready(
         head = trained_on.head or next(iter(trained_on.label_map.heads))
         stored = LabelMap({head: trained_on.label_map.class_names(head)})
         findings = map_findings(
-            LabelMap({head: own}), stored, other_is="labels.json beside it, of its training,"
+            LabelMap({head: own}), stored, other_is="the labels.json of its training"
         )
     return EvaluatedModel(
         name=name,
