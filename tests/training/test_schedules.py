@@ -150,3 +150,10 @@ def test_contradictions_are_refused() -> None:
         ScheduleConfig(num_step=3)
     with pytest.raises(ConfigError, match="step must be 9 or less, got 10"):
         ScheduleConfig(num_steps=10).rates(10)
+
+
+def test_a_run_that_only_warms_up_ends_at_the_full_rate() -> None:
+    schedule = ScheduleConfig(
+        num_steps=4, warmup_share=1.0, cooldown_share=0.0, kind="cosine", start_lr=0.0, lr=1.0
+    )
+    assert [schedule.rates(step).lr for step in range(4)] == [0.25, 0.5, 0.75, 1.0]

@@ -134,7 +134,7 @@ class ScheduleConfig(StrictConfig):
         if count > self.cooldown_start:
             length = int(self.stretch * self.cooldown_steps)
             return linear(self.lr, self.final_lr, (count - self.cooldown_start) / length)
-        if count < self.warmup_steps:
+        if count <= self.warmup_steps:
             return linear(self.start_lr, self.lr, count / self.warmup_steps)
         if self.kind == "constant":
             return self.lr
