@@ -68,7 +68,7 @@ def make_videos(folder: Path) -> Videos:
             for label in NAMES:
                 path = f"{name}/{label.replace(' ', '-')}-{number}.mp4"
                 clip = make_motion_clip(
-                    label, num_frames=FRAMES, size=(80, 80), generator=generator
+                    label, num_frames=FRAMES, size=(64, 64), generator=generator
                 )
                 write_video(folder / path, clip, codec=H264(fps=FPS))
                 rows.append(f"{path},{label}")

@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vjepa2.data.label_options import LabelOptions, Layout
 from vjepa2.data.views import ViewConfig
+from vjepa2.errors import check_choice
 from vjepa2.strict_config import StrictConfig
+from vjepa2.tasks.fooling import KINDS
 
 Control = Literal["shuffled", "reversed", "first_frame"]
 AS_IT_IS = "as_it_is"
@@ -62,6 +64,13 @@ class EvaluationConfig(StrictConfig):
     max_bad_share: float = Field(0.05, ge=0, le=1)
     device: str | None = None
     dtype: str | None = None
+
+    @field_validator("allow")
+    @classmethod
+    def _exist(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in kinds:
+            check_choice("Kind of finding", kind, KINDS)
+        return kinds
 
     @property
     def shown_as(self) -> tuple[str, ...]:
