@@ -17,6 +17,7 @@ from vjepa2.cli.finetune import finetune
 from vjepa2.cli.info import info
 from vjepa2.cli.inspect import inspect
 from vjepa2.cli.pretrain import pretrain
+from vjepa2.cli.probe import probe
 from vjepa2.cli.report import report
 
 # Plain help: rich would cost more time than everything else here together.
@@ -58,6 +59,7 @@ for verb in (
     convert,
     compare,
     pretrain,
+    probe,
     finetune,
     evaluate,
     report,

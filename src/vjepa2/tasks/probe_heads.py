@@ -217,6 +217,11 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Float[Tensor, "K M O"]:
+        if torch.is_autocast_enabled(x.device.type):
+            # The backward pass runs without autocast: it gets what was multiplied here.
+            narrow = torch.get_autocast_dtype(x.device.type)
+            x, weight = x.to(narrow), weight.to(narrow)
+            bias = None if bias is None else bias.to(narrow)
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
         if bias is None:

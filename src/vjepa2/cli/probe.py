@@ -1,0 +1,72 @@
+"""`vjepa2 probe`: teach a frozen encoder's features the classes of labelled videos."""
+
+from typing import Annotated
+
+import typer
+
+from vjepa2.cli.answer import answering
+from vjepa2.cli.options import Json, Quiet
+
+
+def probe(
+    out: Annotated[str, typer.Option(help="Folder of the run; one that stopped goes on.")] = "",
+    train: Annotated[
+        str | None,
+        typer.Option(help="Labelled videos: a list, or a folder with one folder per class."),
+    ] = None,
+    val: Annotated[
+        str | None, typer.Option(help="Others, by which the best of all heads is chosen.")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Others still: the chosen head's number to report.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Encoder: hub name, folder, run, published name.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Clips, heads and rates; --recipes lists them.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Change a setting: --set schedule.epochs=5"
+        ),
+    ] = None,
+    stop_at: Annotated[
+        int | None, typer.Option(help="Stop before this update; the same command goes on.")
+    ] = None,
+    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier on top of a frozen encoder: many learning rates at once, the best is kept.
+
+    Interrupted by Ctrl-C, SIGTERM or SIGUSR1 it saves and stops; started again with the same
+    --out it goes on where it was. The result is a folder that `vjepa2 classify` takes.
+
+    \b
+    Examples:
+      vjepa2 probe --train train.csv --val val.csv --model vjepa2-vitl --out run
+      vjepa2 probe --out run
+      vjepa2 classify clip.mp4 --model run/model
+    """
+    with answering(as_json=json) as answer:
+        from vjepa2.recipes.probe import describe_recipes, run_config
+        from vjepa2.tasks.probe import probe as run_probe
+
+        if recipes:
+            described = describe_recipes()
+            text = "\n".join(f"{name:10} {words}" for name, words in described.items())
+            answer.put({"recipes": described}, text=text)
+            return
+        config = run_config(
+            out,
+            train=train,
+            val=val,
+            test=test,
+            model=model,
+            recipe=recipe,
+            settings=settings or (),
+        )
+        result = run_probe(config, out, stop_at=stop_at, quiet=quiet)
+        answer.put(result.as_dict(), text=str(result))
