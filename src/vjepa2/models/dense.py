@@ -11,6 +11,7 @@ in DINOv2 (arXiv:2304.07193): scores above 0 are weights of evenly spaced distan
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,6 +149,18 @@ class DenseHead(nn.Module):
         with torch.no_grad():
             self.linear.weight.normal_(std=0.01, generator=generator)
             self.linear.bias.zero_()
+
+    @torch.no_grad()
+    def start_at(self, distance: float) -> None:
+        """Let a fresh head of logarithmic distances say about this one everywhere, in metres.
+
+        From the middle of a wide range it would take hundreds of updates to get there.
+        """
+        config = self.config
+        if config.distances == "log":
+            low, high = math.log(config.least_distance), math.log(config.greatest_distance)
+            share = min(max((math.log(distance) - low) / (high - low), 1e-3), 1 - 1e-3)
+            self.linear.bias.fill_(math.log(share / (1 - share)))
 
     def forward(self, maps: Sequence[Float[Tensor, "D h w"]]) -> list[Float[Tensor, "K h w"]]:
         """Scores of every patch of several pictures, which may differ in size.
