@@ -129,12 +129,17 @@ class _VideoFile:
 def pick(
     frames: NDArray[np.generic], box: Box, rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> NDArray[np.generic]:
-    """Rows and columns of a box of frames [T, H, W, C], without a copy where all are kept."""
+    """Rows and columns of a box of frames [T, H, W, C], without a copy where none is left out."""
     top, left, height, width = box
     part = frames[:, top : top + height, left : left + width]
-    if len(rows) < height:
-        part = part[:, rows]
-    return part if len(columns) == width else part[:, :, columns]
+    part = part[:, _without_gaps(rows)]
+    return part[:, :, _without_gaps(columns)]
+
+
+def _without_gaps(rising: NDArray[np.int64]) -> NDArray[np.int64] | slice:
+    """Numbers that follow each other as a slice, which is no copy; any others as they are."""
+    first, last = int(rising[0]), int(rising[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rising) else rising
 
 
 def _grey(colours: NDArray[np.generic]) -> NDArray[np.uint8]:
