@@ -33,6 +33,9 @@
     │   ├── DivergedError                   the loss is NaN or infinite
     │   ├── TrainingMemoryError (MemoryError)  the device has too little memory
     │   └── ProcessesError                  the processes of a run do not find each other
+    ├── PlanningError (RuntimeError)        no plan can be made, or none can be carried out
+    │   ├── UnsafeActionError               an action was refused before the robot got it
+    │   └── RobotError                      a robot raised or did not answer in time
     ├── OutputError (OSError)               a result cannot be written
     └── MissingExtraError (ImportError)     an optional package is not installed
 
@@ -204,6 +207,18 @@ class TrainingMemoryError(TrainingError, MemoryError):
 
 class ProcessesError(TrainingError):
     """The processes of a run do not find each other, or were not started as they must be."""
+
+
+class PlanningError(VJEPAError, RuntimeError):
+    """No plan can be made, or a robot cannot go on with one."""
+
+
+class UnsafeActionError(PlanningError):
+    """An action was refused before the robot got it; the message names the number and its bound."""
+
+
+class RobotError(PlanningError):
+    """A robot raised or did not answer in time; it was told to stop."""
 
 
 class OutputError(VJEPAError, OSError):

@@ -1,0 +1,1 @@
+"""Choosing actions: planners, goals, constraints and the loop that drives a robot."""
