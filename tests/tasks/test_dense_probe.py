@@ -23,9 +23,9 @@ from vjepa2.errors import (
 from vjepa2.models.dense import DenseHead, FeatureSource
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.nn.init import init_weights
+from vjepa2.tasks.dense_config import DenseProbeConfig
 from vjepa2.tasks.dense_evaluation import evaluate_heads
 from vjepa2.tasks.dense_features import DenseFeatures
-from vjepa2.tasks.dense_config import DenseProbeConfig
 from vjepa2.tasks.dense_probe import train_dense_probe
 from vjepa2.tasks.dense_sets import DenseFolder, DenseItem, WorldStills
 from vjepa2.video.label_pictures import read_label_picture
