@@ -53,7 +53,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two short videos and small stand-ins for the published models."""
+    """A folder with short videos, some with labels, and small stand-ins for published models."""
     folder = tmp_path_factory.mktemp("readme")
     generator = torch.Generator().manual_seed(0)
     for name in ("clip.mp4", "other.mp4"):
@@ -61,6 +61,17 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "object moves left", num_frames=50, size=(72, 96), generator=generator
         )
         write_video(folder / name, clip)
+    for split, count in (("train", 3), ("val", 2)):  # labelled: class folders, and a list of them
+        lines = ["path,label"]
+        for side in ("left", "right"):
+            (folder / split / side).mkdir(parents=True)
+            for number in range(count):
+                clip = make_motion_clip(
+                    f"object moves {side}", num_frames=16, size=(72, 96), generator=generator
+                )
+                write_video(folder / split / side / f"{number}.mp4", clip)
+                lines.append(f"{split}/{side}/{number}.mp4,{side}")
+        (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
     (folder / "videos").mkdir()
     for name in ("clip.mp4", "other.mp4"):
         (folder / "videos" / name).write_bytes((folder / name).read_bytes())

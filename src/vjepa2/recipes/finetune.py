@@ -29,7 +29,8 @@ from vjepa2.training.optim import OptimConfig
 def full() -> FineTuneConfig:
     """All of the encoder, deep blocks faster than shallow ones: thousands of videos.
 
-    16 frames of 256 px at 4 fps, 32 videos an update, 4 in memory at once: ViT-L takes about 30 GB.
+    16 frames of 256 px at 4 fps, 32 videos an update, 4 in memory at once: the forecast for ViT-L
+    is 8 GiB on a GPU, 5 with the recipes below.
     """
     return FineTuneConfig(
         recipe="full",
@@ -47,7 +48,7 @@ def full() -> FineTuneConfig:
 
 
 def last_blocks() -> FineTuneConfig:
-    """Only the last four blocks and the head: hundreds of videos, half of the memory."""
+    """Only the last four blocks and the head: hundreds of videos, less memory."""
     return _changed(
         full(),
         recipe="last_blocks",
