@@ -9,9 +9,11 @@ import torch
 from numbered_clips import write_clip
 from torch import Tensor
 
+from vjepa2.data import item_frames
 from vjepa2.data.item_frames import ItemDraws
 from vjepa2.data.labelled import LabelledItem, LabelledSet, LabelMap
 from vjepa2.data.labelled_loader import LabelledBatch, LabelledLoader
+from vjepa2.data.sample import FileRef
 from vjepa2.data.train_views import train_views
 from vjepa2.data.views import TrainViewConfig, ViewConfig, item_views, normalised
 from vjepa2.errors import BadFilesError, ConfigError, LabelError, ShapeError
@@ -30,6 +32,13 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> LabelledSet:
     ]
     items = tuple(LabelledItem(str(path), (i % 2, i % 3)) for i, path in enumerate(paths))
     return LabelledSet(items, LABELS)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"this is no video " * 40)
+    return path
 
 
 def with_files(given: LabelledSet, **replaced: Path) -> LabelledSet:
@@ -135,14 +144,38 @@ def test_random_evaluation_follows_from_seed_and_epoch(seven: LabelledSet) -> No
     assert not torch.equal(pixels(0, 0), pixels(1, 0))
 
 
+def test_segments_of_a_recording_are_read_from_one_open_file(
+    seven: LabelledSet, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was read from it before: the pixels are those of a file opened for each."""
+    paths = [item.path for item in seven.items[:6]]
+    items = [
+        LabelledItem(path, (0, 0), start_seconds=start, end_seconds=start + 0.5)
+        for start in (0.5, 0.0, 0.75)
+        for path in paths[:3]
+    ]
+    items += [LabelledItem(path, (0, 0), start_seconds=0.1) for path in (*paths, paths[0])]
+    items.append(LabelledItem(str(broken), (0, 0), start_seconds=0.1))
+    expected = [item_views(item, VIEWS) for item in items[:-1]]
+    opened = []
+    plain = item_frames.open_file
+
+    def counted(ref: FileRef, *args: object, **options: object) -> object:
+        opened.append(ref.path)
+        return plain(ref, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(item_frames, "open_file", counted)
+    with loader(LabelledSet(tuple(items), LABELS), batch_size=17) as made:
+        (batch,) = made
+    assert batch.indices == list(range(16))
+    for views, own in zip(batch.pixels, expected, strict=True):
+        assert torch.equal(views, normalised(own, VIEWS))
+    # Three of them once; with four kept, the first ones had been closed when all six were asked
+    # for, and the very first was so again after them.
+    assert opened == [*paths[:3], *paths[3:], paths[0], str(broken)]
+
+
 # ---- what goes wrong -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def broken(tmp_path: Path) -> Path:
-    path = tmp_path / "broken.mp4"
-    path.write_bytes(b"this is no video " * 40)
-    return path
 
 
 @pytest.mark.parametrize("train", [None, TRAIN])

@@ -1,8 +1,10 @@
 """Frames of labelled files: which ones, and how they are read without filling the memory."""
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from vjepa2.data.sample import FileRef
 from vjepa2.data.segments import SegmentConfig, segment_frames
 from vjepa2.data.settings import SourceConfig
 from vjepa2.errors import DtypeError
+
+MAX_KEPT_OPEN = 4
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,46 @@ def open_item(item: LabelledItem) -> Iterator[OpenedFile]:
     )
     with open_file(FileRef(item.path), source, num_channels=3) as file:
         yield file
+
+
+class OpenItems:
+    """Keeps the files of the last few stretches open: many lie in the same long recording.
+
+    Opening one reads all of its packets, which takes longer than decoding a clip. Whole files are
+    read once an epoch and are closed at once.
+    """
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()  # files do not travel to other processes
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[str, tuple[contextlib.ExitStack, OpenedFile]] = OrderedDict()
+
+    @contextlib.contextmanager
+    def open(self, item: LabelledItem) -> Iterator[OpenedFile]:
+        """As `open_item`; after an error inside, the file is closed.
+
+        Raises:
+            VideoError: it cannot be read.
+        """
+        if not item.is_segment:
+            with open_item(item) as file:
+                yield file
+            return
+        entry = self._files.pop(item.path, None)
+        if entry is None:
+            while len(self._files) >= MAX_KEPT_OPEN:
+                self._files.popitem(last=False)[1][0].close()
+            stack = contextlib.ExitStack()
+            entry = stack, stack.enter_context(open_item(item))
+        with entry[0].pop_all() as stack:
+            yield entry[1]
+            self._files[item.path] = stack.pop_all(), entry[1]
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._files:
+            self._files.popitem()[1][0].close()
 
 
 def clip_ids(

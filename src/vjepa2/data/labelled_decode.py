@@ -1,17 +1,17 @@
 """From one labelled file to its views: what a decoding process of `LabelledLoader` does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from vjepa2.data.decode import MAX_REASON_CHARACTERS
-from vjepa2.data.item_frames import ItemDraws
+from vjepa2.data.item_frames import ItemDraws, OpenItems
 from vjepa2.data.labelled import LabelledItem
 from vjepa2.data.sample import BadFile
-from vjepa2.data.train_views import train_views
-from vjepa2.data.views import TrainViewConfig, ViewConfig, item_views
+from vjepa2.data.train_views import file_train_views
+from vjepa2.data.views import TrainViewConfig, ViewConfig, file_views
 from vjepa2.errors import LabelError, MissingExtraError, VJEPAError
 
 
@@ -45,23 +45,28 @@ class LabelledAnswer(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledDecoder(Dataset[LabelledAnswer]):
-    """Makes views; holds settings only, so that it travels to other processes.
+    """Makes views; holds settings only when it travels to other processes.
 
     Attributes:
         views: clips and views of a file.
         train: augmentation of training; None to evaluate.
+        files: those that this process keeps open.
     """
 
     views: ViewConfig
     train: TrainViewConfig | None
+    files: OpenItems = field(default_factory=OpenItems)
 
     def __getitem__(self, task: LabelledTask) -> LabelledAnswer:
         """Read a file; what is wrong with it is an answer, not an error."""
         item, draws = task.item, task.draws
         try:
-            if self.train is None:
-                return LabelledAnswer(item_views(item, self.views, draws=draws))
-            return LabelledAnswer(train_views(item, self.views, self.train, draws=draws))
+            with self.files.open(item) as file:
+                if self.train is None:
+                    return LabelledAnswer(file_views(file, item, self.views, draws=draws))
+                return LabelledAnswer(
+                    file_train_views(file, item, self.views, self.train, draws=draws)
+                )
         except LabelError as error:
             return LabelledAnswer(label_problem=str(error))
         except MissingExtraError:

@@ -120,6 +120,7 @@ class LabelledLoader:
                 "batch_size."
             )
         self._bad = BadFileCounter(self._config, len({item_name(item) for item in self._items}))
+        self._decoder = LabelledDecoder(views=views, train=train)
         self._pool: DecodingPool[LabelledAnswer] | None = None
         self._next = (-1, 0)
         self.stall_seconds = 0.0
@@ -178,7 +179,7 @@ class LabelledLoader:
             return self._pool
         self.close()
         self._pool = pool = DecodingPool(
-            LabelledDecoder(views=self._views, train=self._train),
+            self._decoder,
             self._tasks(epoch, first_batch),
             workers=self._config.workers,
             ahead=self._config.prefetch * -(-self._batch_size // self._world),
@@ -241,6 +242,7 @@ class LabelledLoader:
         if self._pool is not None:
             self._pool.stop()
             self._pool = None
+        self._decoder.files.close()
 
     def __enter__(self) -> Self:
         return self

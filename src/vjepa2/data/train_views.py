@@ -38,10 +38,23 @@ def train_views(
         MissingExtraError: RandAugment is asked for and Pillow is missing.
         VideoError, LabelError, DtypeError: as in `read_clips`.
     """
-    clips = []
     with open_item(item) as file:
-        for number, clip in enumerate(clip_ids(file, item, views, draws=draws)):
-            clips.append(train_clip(file, clip, views, train, draws=draws, segment=number))
+        return file_train_views(file, item, views, train, draws=draws)
+
+
+def file_train_views(
+    file: OpenedFile,
+    item: LabelledItem,
+    views: ViewConfig,
+    train: TrainViewConfig,
+    *,
+    draws: ItemDraws,
+) -> Float[Tensor, "segments 1 T C S S"]:
+    """The same for a file that is open already; errors likewise."""
+    clips = [
+        train_clip(file, clip, views, train, draws=draws, segment=number)
+        for number, clip in enumerate(clip_ids(file, item, views, draws=draws))
+    ]
     return torch.stack(clips)[:, None]
 
 
@@ -56,7 +69,7 @@ def train_clip(
 ) -> Float[Tensor, "T C S S"]:
     """The same for a clip of frames of an open file that were chosen already; errors likewise."""
     sample = _cut_clip(file, ids, views, train, draws=draws, segment=segment)
-    (pixels,) = to_pixels([sample], train.pixel_config(views))
+    pixels = to_pixels([sample], train.pixel_config(views))[0]
     erase(pixels, probability=train.erase, draws=draws.stream(Purpose.ERASING, segment))
     return pixels
 

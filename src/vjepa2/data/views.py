@@ -26,7 +26,7 @@ from vjepa2.data.item_frames import (
     take_uint8,
 )
 from vjepa2.data.labelled import LabelledItem
-from vjepa2.data.opened import FRAMES_PER_CHUNK
+from vjepa2.data.opened import FRAMES_PER_CHUNK, OpenedFile
 from vjepa2.data.rand_augment import Operation, RandAugment
 from vjepa2.data.segments import SegmentConfig
 from vjepa2.data.settings import IMAGE_MEAN, IMAGE_STD, AugmentConfig
@@ -198,18 +198,25 @@ def item_views(
         ShapeError: as in `spatial_views`.
     """
     with open_item(item) as file:
-        ids = clip_ids(file, item, views, draws=draws if views.moment == "random" else None)
-        height, width = file.frame_size
-        crops = views.crops(height=height, width=width)
-        pixels = empty_views(len(ids), views.num_views, ids.shape[1], views.crop_size)
-        for number, clip in enumerate(ids):
-            for part, places, which in chunks_of(clip):
-                if views.resize == "published":
-                    rows, columns = (taps.kept for taps in crops.taps)
-                    made = crops.from_kept(take_uint8(file, part, rows=rows, columns=columns))
-                else:
-                    made = crops.from_whole(take_uint8(file, part))
-                pixels[number, :, places] = made[:, which]
+        return file_views(file, item, views, draws=draws)
+
+
+def file_views(
+    file: OpenedFile, item: LabelledItem, views: ViewConfig, *, draws: ItemDraws | None = None
+) -> UInt8[Tensor, "segments V T C S S"]:
+    """The same for a file that is open already; errors likewise."""
+    ids = clip_ids(file, item, views, draws=draws if views.moment == "random" else None)
+    height, width = file.frame_size
+    crops = views.crops(height=height, width=width)
+    pixels = empty_views(len(ids), views.num_views, ids.shape[1], views.crop_size)
+    for number, clip in enumerate(ids):
+        for part, places, which in chunks_of(clip):
+            if views.resize == "published":
+                rows, columns = (taps.kept for taps in crops.taps)
+                made = crops.from_kept(take_uint8(file, part, rows=rows, columns=columns))
+            else:
+                made = crops.from_whole(take_uint8(file, part))
+            pixels[number, :, places] = made[:, which]
     return pixels
 
 
