@@ -14,9 +14,6 @@ from vjepa2.errors import LabelError
 from vjepa2.tasks.finetune_data import set_mark
 from vjepa2.tasks.probe_config import ProbeLabelsConfig
 
-WARN_CLASSES = 1000
-WARN_PER_CLASS = 10
-
 
 @dataclass(frozen=True)
 class ProbeData:
@@ -93,18 +90,11 @@ def read_probe_data(config: ProbeLabelsConfig) -> ProbeData:
             options=config.options,
         )
         notes += sets[name].notes
-        names = sets["train"].label_map.class_names(config.head)
-        if len(names) < 2:
-            raise LabelError(
-                f"{path} has one class only, {names[0]!r}: there is nothing to tell apart. Add "
-                "videos of another class."
-            )
-    data = ProbeData(sets, config.head)
-    count, per_class = len(data.class_names), len(data.train) / len(data.class_names)
-    if count >= WARN_CLASSES and per_class < WARN_PER_CLASS:
-        notes.append(
-            f"{count} classes with {per_class:.1f} training files each: so few teach a probe "
-            "little; look at the mean of classes and at top-5, or join classes"
+    names = sets["train"].label_map.class_names(config.head)
+    if len(names) < 2:
+        raise LabelError(
+            f"{config.train} has one class only, {names[0]!r}: there is nothing to tell apart. "
+            "Add videos of another class."
         )
     return ProbeData(sets, config.head, tuple(notes))
 
@@ -117,7 +107,7 @@ def check_probe_data(data: ProbeData, *, quiet: bool = False) -> dict[str, Any]:
 
     Raises:
         LeakError: a file or group is in two sets.
-        LabelError: a class is measured that is never learned; a segment lies outside its file.
+        LabelError: a segment lies outside its file.
     """
     notes = check_splits(data.sets, quiet=quiet)
     paths = (item.path for item in data.train.items)
