@@ -24,9 +24,8 @@ from vjepa2.models.dense import DenseHead, FeatureSource
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.nn.init import init_weights
 from vjepa2.tasks.dense_config import DenseProbeConfig
-from vjepa2.tasks.dense_evaluation import evaluate_heads
 from vjepa2.tasks.dense_features import DenseFeatures
-from vjepa2.tasks.dense_probe import train_dense_probe
+from vjepa2.tasks.dense_probe import evaluate_dense, train_dense_probe
 from vjepa2.tasks.dense_sets import DenseFolder, DenseItem, WorldStills
 from vjepa2.video.label_pictures import read_label_picture
 from vjepa2.video.processor import VJEPA2VideoProcessor
@@ -91,9 +90,9 @@ def trained() -> VJEPA2Model:
 def test_segmentation_beats_the_commonest_class(trained: VJEPA2Model, tmp_path: Path) -> None:
     result = train_dense_probe(
         trained,
-        stills("segmentation", count=32),
+        stills("segmentation", count=24),
         stills("segmentation", seed=1, count=12),
-        config("segmentation", lrs=(3e-2, 1e-4), sizes=(64, 40), epochs=20, num_frames=2),
+        config("segmentation", lrs=(3e-2, 1e-4), sizes=(64, 40), epochs=14, num_frames=2),
         tmp_path,
         quiet=True,
     )
@@ -107,15 +106,15 @@ def test_segmentation_beats_the_commonest_class(trained: VJEPA2Model, tmp_path: 
     assert [head["lr"] for head in written["heads"]] == [3e-2, 1e-4]
     # What is on the disk says the same as what was measured.
     saved = DenseHead.from_pretrained(tmp_path / "model")
-    features = DenseFeatures(
-        trained.encoder,
-        VJEPA2VideoProcessor(),
-        saved.config.features,
-        stills("segmentation", seed=1, count=12),
-        cache_bytes=0,
-    )
-    [scores] = evaluate_heads([saved], features, short_side=64, quiet=True)
+    data = stills("segmentation", seed=1, count=12)
+    scores = evaluate_dense(trained, saved, data, short_side=64, quiet=True)
     assert scores == result.best.scores
+    other = VJEPA2Model(trained.config)
+    with pytest.raises(ConfigError, match="trained on features of .* with weights="):
+        evaluate_dense(other, saved, data, short_side=64, quiet=True)
+    by_shape = WorldStills("segmentation", seed=0, count=2, classes="shape")
+    with pytest.raises(LabelError, match="names and their order"):
+        evaluate_dense(trained, saved, by_shape, short_side=64, quiet=True)
 
 
 @pytest.mark.parametrize("distances", ["bins", "log"])
@@ -124,12 +123,12 @@ def test_depth_beats_the_mean_distance(
 ) -> None:
     result = train_dense_probe(
         trained,
-        stills("depth", count=32),
+        stills("depth", count=24),
         stills("depth", seed=1, count=12),
         config(
             "depth",
             distances=distances,
-            epochs=20,
+            epochs=12,
             sizes=(64,),
             lrs=(1e-2,),
             num_frames=2,
