@@ -52,8 +52,9 @@ from vjepa2.tasks.scene_tasks import SCENE_TASKS, LabelledClips, make_task_clips
 Contender = Literal["pretrained", "untrained", "pixels", "labels"]
 CONTENDERS: tuple[Contender, ...] = ("pretrained", "untrained", "pixels", "labels")
 SHUFFLED = "shuffled"
-# Seeds of the clips: far from each other and from those of training videos.
-TRAIN_SEED, TEST_SEED = 770_001, 880_001
+# Seeds of the clips: far from each other and from those of training videos. Test clips of seed
+# 880_001 were looked at while settings were chosen; those of 990_001 were not.
+TRAIN_SEED, TEST_SEED = 770_001, 990_001
 SETTINGS_NAME = "settings.json"
 
 
@@ -72,8 +73,8 @@ class EvidenceConfig(StrictConfig):
     """
 
     tasks: tuple[str, ...] = tuple(SCENE_TASKS)
-    train_clips: int = Field(2000, ge=10)
-    test_clips: int = Field(800, ge=10)
+    train_clips: int = Field(6000, ge=10)
+    test_clips: int = Field(1000, ge=10)
     seeds: tuple[int, ...] = (0, 1, 2)
     fps: float = Field(6.0, gt=0)
     probe: ProbeConfig = ProbeConfig()

@@ -43,8 +43,8 @@ class ProbeConfig(StrictConfig):
         warmup_steps: updates.
     """
 
-    num_self_blocks: int = Field(0, ge=0)
-    epochs: int = Field(8, ge=1)
+    num_self_blocks: int = Field(1, ge=0)
+    epochs: int = Field(10, ge=1)
     batch_size: int = Field(32, ge=1)
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
