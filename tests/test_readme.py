@@ -61,7 +61,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "object moves left", num_frames=50, size=(72, 96), generator=generator
         )
         write_video(folder / name, clip)
-    for split, count in (("train", 3), ("val", 2)):  # labelled: class folders, and a list of them
+    # Labelled: class folders, and a list of them.
+    for split, count in (("train", 3), ("val", 2), ("test", 2)):
         lines = ["path,label"]
         for side in ("left", "right"):
             (folder / split / side).mkdir(parents=True)
@@ -99,7 +100,7 @@ def test_python_block_runs(text: str, workspace: Path) -> None:
     run([sys.executable, "-W", "error", "-c", text], workspace)
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", commands(), ids=str)
 def test_command_runs(command: str, workspace: Path) -> None:
     program = str(Path(sys.executable).with_name("vjepa2"))
     assert run([program, *shlex.split(command)[1:]], workspace).stdout
