@@ -27,6 +27,7 @@
     │   ├── DataNotFoundError (FileNotFoundError)
     │   ├── ListError                       a list of files is malformed: columns, lines
     │   ├── BadFilesError                   too many of the files cannot be read
+    │   ├── EpisodeError                    a robot's episode: frames, lengths, NaN, times
     │   ├── LeakError                       what is evaluated was trained on, or seen too early
     │   └── DataWorkerError (RuntimeError)  a decoding process died
     ├── TrainingError (RuntimeError)        a run cannot start or go on
@@ -174,6 +175,10 @@ class ListError(DataError):
 
 class BadFilesError(DataError):
     """More files than allowed cannot be read."""
+
+
+class EpisodeError(DataError):
+    """An episode of a robot cannot be used: missing frames, unequal lengths, NaN, no states."""
 
 
 class LeakError(DataError):
