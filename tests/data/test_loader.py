@@ -247,6 +247,20 @@ def test_files_that_are_missing_or_too_short_count(clip_folder: Path, tmp_path: 
 # ---- arguments ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("spoiled", [np.nan, np.inf])
+def test_an_array_that_holds_no_numbers_is_a_bad_file(tmp_path: Path, spoiled: float) -> None:
+    """In the decoder, where its name is known; training would stop at every try."""
+    frames = np.zeros((8, 40, 40, 3), dtype=np.float32)
+    np.save(tmp_path / "good.npy", frames)
+    frames[:, 3:30, 3:30] = spoiled
+    np.save(tmp_path / "spoiled.npy", frames)
+    with loader(data(tmp_path), num_steps=4) as made:
+        samples = [sample for _, batch in made for sample in batch]
+        [bad] = made.bad_files
+    assert all(sample.path.endswith("good.npy") for sample in samples)
+    assert bad.path.endswith("spoiled.npy") and "NaN or infinite" in bad.reason
+
+
 def test_arguments(clip_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.sources is empty"):
         loader(DataConfig())

@@ -96,6 +96,8 @@ def test_accumulated_gradients_equal_a_large_batch(
             network={"drop_path_rate": 0.0},
             truncation=truncation,
             schedule={"num_steps": 3},
+            # At the usual 1e-8 AdamW makes a whole step out of the rounding of a tiny gradient.
+            optim={"eps": 1e-6},
         )
         run_quietly(config, tmp_path / str(size))
     for size in (1, 2):

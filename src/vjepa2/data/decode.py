@@ -12,7 +12,7 @@ from vjepa2.data.moments import clip_frames
 from vjepa2.data.opened import OpenedFile, open_file
 from vjepa2.data.sample import Answer, BadFile, ClipTask, FileRef, Sample
 from vjepa2.data.settings import AugmentConfig, DataConfig, SourceConfig
-from vjepa2.errors import VJEPAError
+from vjepa2.errors import VideoDecodeError, VJEPAError
 
 MAX_REASON_CHARACTERS = 500
 
@@ -75,6 +75,8 @@ class ClipDecoder(Dataset[Answer]):
             rows = axis_taps(box.height, self.size[0]).kept
             columns = axis_taps(box.width, self.size[1]).kept
             frames = file.take(ids.tolist(), box, rows, columns)
+        if frames.is_floating_point() and not bool(frames.isfinite().all()):
+            raise VideoDecodeError(f"{ref.name} holds NaN or infinite values.")
         return Sample(
             frames=frames,
             frame_ids=frame_ids.reshape(-1),
