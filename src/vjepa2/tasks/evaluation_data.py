@@ -96,6 +96,10 @@ def _one_head(
     return LabelledSet(tuple(items), own, labelled.source, labelled.notes)
 
 
+def _is_same_path(first: str, second: str) -> bool:
+    return bool(second) and Path(first).resolve() == Path(second).resolve()
+
+
 def findings_before(
     model: EvaluatedModel,
     evaluated: LabelledSet,
@@ -118,7 +122,7 @@ def findings_before(
     known = HashedSet(evaluated, facts.hashes)
     details = {} if trained_on is None else trained_on.details
     chosen = {str(one) for one in details.get("val_hashes") or ()}
-    if details.get("val") is not None and str(details["val"]) == evaluated.source:
+    if details.get("val") and _is_same_path(str(details["val"]), evaluated.source):
         chosen |= {known.content(item) for item in evaluated.items}
     found = [
         *model.findings,
