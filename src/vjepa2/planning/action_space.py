@@ -226,6 +226,15 @@ class ActionSpace:
                 result[..., axis] = torch.where(values.abs() < size, 0.0, values)
         return result
 
+    def with_small_enlarged(self, variables: Float[Tensor, "*B A"]) -> Float[Tensor, "*B A"]:
+        """Values inside the dead zone at its edge, as far as the bounds allow."""
+        result = variables.clone()
+        for axis, size in self.dead_zone.items():
+            values = result[..., axis]
+            edge = torch.where(values < 0, -size, size)
+            result[..., axis] = torch.where(values.abs() < size, edge, values)
+        return self.project(result)
+
     @property
     def _rotates(self) -> bool:
         return any(axis not in self.fixed for axis in self.rotation_axes)

@@ -7,6 +7,7 @@ last call takes longer than predicted is then small against the deadline.
 
 import time
 from collections import deque
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -118,14 +119,18 @@ class Search:
         self.samples = self.iterations = self.num_not_finite = 0
         self.history: list[Iteration] = []
 
-    def evaluate(self, variables: Float[Tensor, "S L A"]) -> Float[Tensor, " S2"]:
+    def evaluate(
+        self, variables: Float[Tensor, "S L A"], *, with_small: bool = False
+    ) -> Float[Tensor, " S2"]:
         """Costs of the candidates, float64 on the CPU; the first S2 <= S before the deadline.
 
-        What is evaluated is what would be carried out: values in the dead zone are 0. Costs that
-        are NaN are infinite.
+        What is evaluated is what would be carried out: values in the dead zone are 0, unless
+        `with_small`. Costs that are NaN are infinite.
         """
         with torch.no_grad():
-            actions = self._space.without_small(self._space.actions(variables))
+            actions = self._space.actions(variables)
+            if not with_small:
+                actions = self._space.without_small(actions)
             costs = []
             for start, stop in self._parts(len(actions), self._pace):
                 begun = time.perf_counter()
@@ -218,8 +223,17 @@ class Search:
             self._keep_best(variables[None], actions, cost)
         return cost.item()
 
-    def _parts(self, count: int, pace: Pace) -> "_Parts":
-        return _Parts(self, count, pace)
+    def _parts(self, count: int, pace: Pace) -> Iterator[tuple[int, int]]:
+        """Ranges of candidates, each decided when its turn comes."""
+        done = 0
+        while done < count:
+            room = self.room(pace)
+            # Something is always evaluated: a plan without any cost is none.
+            if room < 1 and self.samples > 0:
+                self.expired = True
+                return
+            start, done = done, min(count, done + max(1, room))
+            yield start, done
 
     def room(self, pace: Pace) -> int:
         """Candidates that the next call may have; 0: the deadline is here."""
@@ -246,24 +260,3 @@ class Search:
         if costs[best].item() < self.cost_of_best:
             self.cost_of_best = costs[best].item()
             self.actions, self.variables = actions[best].clone(), variables[best].clone()
-
-
-class _Parts:
-    """Ranges of candidates, each decided when its turn comes."""
-
-    def __init__(self, search: Search, count: int, pace: Pace) -> None:
-        self._search, self._count, self._pace, self._done = search, count, pace, 0
-
-    def __iter__(self) -> "_Parts":
-        return self
-
-    def __next__(self) -> tuple[int, int]:
-        if self._done >= self._count:
-            raise StopIteration
-        room = self._search.room(self._pace)
-        # Something is always evaluated: a plan without any cost is none.
-        if room < 1 and self._search.samples > 0:
-            self._search.expired = True
-            raise StopIteration
-        start, self._done = self._done, min(self._count, self._done + max(1, room))
-        return start, self._done
