@@ -1,6 +1,7 @@
 """What a run trains, and what it takes from the run that it starts from."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tiny_pretraining import tiny_run, write_clips
+from vjepa2.errors import CheckpointFormatError
 from vjepa2.masking import draw_masks
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.shapes import TokenGrid
 from vjepa2.tasks.masked_prediction import target_tokens
 from vjepa2.tasks.pretrain import OPTIMIZER_ANEW, pretrain
 from vjepa2.tasks.pretrain_config import PretrainConfig
-from vjepa2.tasks.pretrain_networks import Networks, make_networks, start_model
+from vjepa2.tasks.pretrain_folder import load_run_config
+from vjepa2.tasks.pretrain_networks import (
+    Networks,
+    averaged_model,
+    make_networks,
+    start_model,
+)
 
 PLAIN = {"variant": "vjepa2"}
 DEEP = {"variant": "vjepa2_1", "levels": [0, 1]}
@@ -168,6 +176,48 @@ def test_adapters_start_from_the_average_of_a_run(clips: Path, tmp_path: Path) -
     third = run(continued(clips, second), tmp_path / "c")
     assert len(anew(third)) == 1
     VJEPA2Model.from_pretrained(third / "model")
+
+
+def test_a_run_goes_on_without_what_it_started_from(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named from the working folder; then that run is moved, renamed and removed."""
+    first = run(tiny_run(clips), tmp_path / "first", stop_at=2)
+    monkeypatch.chdir(tmp_path)
+    labels = "".join(f"{clips / f'clip_{i:02d}.npy'},{i % 2}\n" for i in range(4))
+    Path("labels.csv").write_text("path,label\n" + labels)
+    config = continued(clips, Path("first"), health={"labelled": "labels.csv"})
+    second = run(config, Path("second"), stop_at=2).absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    stored = load_run_config(second)
+    assert stored.start_from == str(first)
+    assert stored.health.labelled == str(tmp_path / "labels.csv")
+    first.rename(tmp_path / "renamed")
+    run(stored, second, stop_at=4)
+    renamed = stored.model_copy(update={"start_from": str(tmp_path / "renamed")})
+    run(renamed, second, stop_at=5)
+    shutil.rmtree(tmp_path / "renamed")
+    run(stored, second)
+    assert VJEPA2Model.from_pretrained(second / "model").config.hidden_size == 32
+    # Also as a start for others, such as a third run, or a model of its checkpoint.
+    assert torch.equal(
+        averaged_model(second).encoder.layernorm.weight,
+        VJEPA2Model.from_pretrained(second / "model").encoder.layernorm.weight,
+    )
+    run(continued(clips, second), tmp_path / "third", stop_at=1)
+
+
+def test_a_teacher_may_be_moved_but_not_replaced(clips: Path, tmp_path: Path) -> None:
+    one, other = (
+        run(tiny_run(clips, seed=seed, schedule={"num_steps": 1}), tmp_path / str(seed)) / "model"
+        for seed in (1, 2)
+    )
+    run(tiny_run(clips, objective={"teacher": str(one)}), tmp_path / "run", stop_at=2)
+    one = one.rename(tmp_path / "moved")
+    run(tiny_run(clips, objective={"teacher": str(one)}), tmp_path / "run", stop_at=3)
+    with pytest.raises(CheckpointFormatError, match="is another network than"):
+        run(tiny_run(clips, objective={"teacher": str(other)}), tmp_path / "run")
 
 
 def test_adapters_begin_alike_on_every_process(clips: Path, tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ from vjepa2.tasks.pretrain_networks import (
     make_networks,
     newest_checkpoint,
     starts_from_average,
+    stored_network,
 )
+from vjepa2.tasks.pretrain_paths import with_absolute_paths
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes, open_processes
@@ -49,6 +51,8 @@ MAY_DIFFER = (
     "runtime",
     "health",
     "recipe",
+    "start_from",  # all of it is in the checkpoint
+    "objective.teacher",  # its weights are told by their mark
     "data.workers",
     "data.prefetch",
     "data.max_bad_share",
@@ -153,6 +157,7 @@ def pretrain(
     """
     check_path("The run's folder", folder)
     config.check_complete()
+    config = with_absolute_paths(config)
     if stop_at is not None:
         check_stop_at(stop_at, config.schedule.num_steps)
     run = Path(folder)
@@ -175,7 +180,10 @@ def pretrain(
             enabled=processes.is_first,
             tensorboard=run / "tensorboard" if config.runtime.tensorboard else None,
         )
-        networks = make_networks(config)
+        # What does not fit the run in the folder is refused before any work.
+        latest = store.latest()
+        network = None if latest is None else stored_network(store.values(latest))
+        networks = make_networks(config, network=network)
         trainer = Pretrainer(config, networks, processes, store=store, log=log, folder=run)
         forecasts = run_forecasts(
             config,
@@ -186,7 +194,7 @@ def pretrain(
         numbers: dict[str, Any] = {}
         if processes.is_first:
             numbers = announce(forecasts, config, processes.device, quiet=quiet)
-        if store.latest() is None:
+        if latest is None:
             start_from_run(trainer)
             with store.lock():  # not under the feet of a run that has just begun here
                 if processes.is_first:

@@ -5,8 +5,10 @@ average   moving average of the student's encoder; what users get
 target    says what hidden tokens are: the average, or a frozen teacher (distillation)
 """
 
+import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -47,15 +49,20 @@ class Networks:
         return self.target is not self.average
 
 
-def make_networks(config: PretrainConfig) -> Networks:
+def make_networks(config: PretrainConfig, *, network: VJEPA2Config | None = None) -> Networks:
     """Make or load student, average and target; the same weights on every process.
+
+    Args:
+        config: of the run.
+        network: of the student of a run that goes on, whose weights come from its checkpoint:
+            what it once started from need not be there any more. None: a run begins.
 
     Raises:
         ConfigError: the clips do not fit the network, or the teacher does not fit the student.
         WeightsError: a checkpoint cannot be loaded.
         MissingExtraError: adapters without the package `peft`.
     """
-    model = start_model(config)
+    model = start_model(config) if network is None else _fresh_model(network, seed=config.seed)
     network = model.config
     config.check_fits(
         variant=network.model_type,
@@ -94,15 +101,34 @@ def start_model(config: PretrainConfig) -> VJEPA2Model:
             if starts_from_average(config):
                 return averaged_model(config.start_from)
             # Its weights come from its checkpoint, once all is wrapped.
-            return start_model(load_run_config(config.start_from))
+            store, step = newest_checkpoint(config.start_from, one_process())
+            return _model_of_run(load_run_config(config.start_from), store.values(step))
         return VJEPA2Model.from_pretrained(config.start_from, dtype=torch.float32)
     network = config.network.network(
         crop_size=config.clip.crop_size, num_frames=config.clip.num_frames
     )
+    return _fresh_model(network, seed=config.seed)
+
+
+def _fresh_model(network: VJEPA2Config, *, seed: int) -> VJEPA2Model:
     # Apart from the caller's random numbers, and alike on every process.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         return VJEPA2Model(network)
+
+
+def stored_network(values: Mapping[str, Any]) -> VJEPA2Config | None:
+    """The network of a run by the small values of its checkpoint; None before they held it."""
+    stored = values.get("network")
+    return None if stored is None else VJEPA2Config.from_dict(stored)
+
+
+def _model_of_run(config: PretrainConfig, values: Mapping[str, Any]) -> VJEPA2Model:
+    """The network of a run, to be filled from its checkpoint."""
+    network = stored_network(values)
+    if network is None:
+        return start_model(config)
+    return _fresh_model(network, seed=config.seed)
 
 
 def starts_from_average(config: PretrainConfig) -> bool:
@@ -143,18 +169,16 @@ def averaged_model(run: str | os.PathLike[str], *, step: int | None = None) -> V
         WeightsError: the checkpoint is not there or cannot be used.
     """
     config = load_run_config(run)
-    model = start_model(config)
+    # Every process reads it for itself: nothing is wrapped yet.
+    store, newest = newest_checkpoint(run, one_process())
+    step = newest if step is None else step
+    model = _model_of_run(config, store.values(step))
     adapted = None
     if config.adapters is not None:
         adapted = with_adapters(model, config.adapters, seed=config.seed)
     average = frozen_copy(model.encoder)
     student = nn.ModuleDict({"encoder": model.encoder, "predictor": model.predictor})
-    # Every process reads it for itself: nothing is wrapped yet.
-    store, newest = newest_checkpoint(run, one_process())
-    store.load(
-        newest if step is None else step,
-        TrainingState(modules={"student": student, "average": average}),
-    )
+    store.load(step, TrainingState(modules={"student": student, "average": average}))
     model.encoder.load_state_dict(average.state_dict())
     if adapted is not None:
         cast(Any, adapted).merge_and_unload()
@@ -206,6 +230,15 @@ def with_adapters(model: VJEPA2Model, adapters: AdapterConfig, *, seed: int) -> 
         )
     model.predictor.requires_grad_(True)
     return adapted
+
+
+def mark_of(network: nn.Module) -> str:
+    """Digest of a network's first weights, which tells one teacher from another in no time."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _train_only_what_is_used(model: VJEPA2Model, *, with_images: bool) -> None:

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from vjepa2.ema import MovingAverage
-from vjepa2.errors import BadFilesError, ConfigError, DivergedError, OutputError
+from vjepa2.errors import (
+    BadFilesError,
+    CheckpointFormatError,
+    ConfigError,
+    DivergedError,
+    OutputError,
+)
 from vjepa2.files import write_json
 from vjepa2.losses import context_share_at
 from vjepa2.nn.block import Block
@@ -35,7 +41,7 @@ from vjepa2.tasks.pretrain_folder import (
     read_lr_factor,
 )
 from vjepa2.tasks.pretrain_health import HeldOut
-from vjepa2.tasks.pretrain_networks import Networks
+from vjepa2.tasks.pretrain_networks import Networks, mark_of
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes
 from vjepa2.training.engine import RollBack, StopTraining
@@ -83,6 +89,7 @@ class Pretrainer:
         device = processes.device
         check_dtype(config.runtime.dtype, device)
         sharding = choose_sharding(config.runtime.sharding, processes)
+        self._teacher_mark = mark_of(networks.target) if networks.distils else None
         for module in (networks.student, networks.average, networks.target):
             module.to(device)
         if config.runtime.compile:
@@ -152,11 +159,19 @@ class Pretrainer:
                 "monitor": self.monitor.state_dict(),
                 "lr_factor": self.lr_factor,
                 "files": self.batches.fingerprints,
+                "network": self.networks.student.encoder.config.to_dict(),
+                "teacher": self._teacher_mark,
             },
         )
 
     def resume(self, step: int, values: dict[str, Any]) -> None:
         """Go on from a checkpoint; after roll-backs at a lower learning rate than its own."""
+        if values.get("teacher") not in (None, self._teacher_mark):
+            raise CheckpointFormatError(
+                f"objective.teacher={self.config.objective.teacher} is another network than the "
+                f"one that the run in {self.folder} learns from. Give that one, or train in "
+                "another folder."
+            )
         self.monitor.load_state_dict(values["monitor"])
         self.lr_factor = min(float(values["lr_factor"]), read_lr_factor(self.folder))
         self.batches.restart()

@@ -174,24 +174,20 @@ class CheckpointStore:
                 of another configuration (the differences are listed).
             CheckpointMismatchError: its tensors are not those of the modules.
         """
+        index = self._index(step, check_sums=True)
         folder = self.folder / step_name(step)
-        index: CheckpointIndex | None = None
-        with self._together(f"read {folder}"):
-            if not folder.is_dir():
-                raise CheckpointNotFoundError(
-                    f"There is no checkpoint {folder}. There are: "
-                    f"{', '.join(map(step_name, steps_in(self.folder))) or 'none'}."
-                )
-            try:
-                index = read_index(folder)
-                self._check_sums(folder, index)
-            except CheckpointFormatError as error:
-                raise self._damaged(folder, step, error) from error
-            self._check_config(folder, index)
-        assert index is not None
         with self._together(f"read {folder}"):
             read_state(folder, index, state, self._processes)
         return index.values
+
+    def values(self, step: int) -> dict[str, Any]:
+        """The small values of a checkpoint, before anything is made to load it into.
+
+        Raises:
+            CheckpointNotFoundError, CheckpointFormatError: as `load` does; tensors are not
+                looked at.
+        """
+        return self._index(step, check_sums=False).values
 
     def stored_config(self, step: int) -> dict[str, Any]:
         """The configuration that a checkpoint was written with.
@@ -296,6 +292,26 @@ class CheckpointStore:
             )
         write_durably(temporary / INDEX_NAME, text)
         give_name(temporary, target)
+
+    def _index(self, step: int, *, check_sums: bool) -> CheckpointIndex:
+        """The index of a checkpoint of this configuration; every process gets it, or raises."""
+        folder = self.folder / step_name(step)
+        index: CheckpointIndex | None = None
+        with self._together(f"read {folder}"):
+            if not folder.is_dir():
+                raise CheckpointNotFoundError(
+                    f"There is no checkpoint {folder}. There are: "
+                    f"{', '.join(map(step_name, steps_in(self.folder))) or 'none'}."
+                )
+            try:
+                index = read_index(folder)
+                if check_sums:
+                    self._check_sums(folder, index)
+            except CheckpointFormatError as error:
+                raise self._damaged(folder, step, error) from error
+            self._check_config(folder, index)
+        assert index is not None
+        return index
 
     def _check_sums(self, folder: Path, index: CheckpointIndex) -> None:
         """Each process looks at its share of the files."""
