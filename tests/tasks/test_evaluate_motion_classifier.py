@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from vjepa2.errors import ConfigError
 from vjepa2.models.classification import VJEPA2ForVideoClassification
+from vjepa2.scoring import wilson_interval
 from vjepa2.tasks import evaluate_motion_classifier as evaluation
-from vjepa2.tasks.evaluate_motion_classifier import evaluate_motion_classifier, wilson_interval
+from vjepa2.tasks.evaluate_motion_classifier import evaluate_motion_classifier
 from vjepa2.tasks.motion_clips import ClipVariety
 
 LABELS = ("object appears", "object vanishes", "nothing moves")

@@ -126,4 +126,6 @@ def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
     centre = (rate + Z_95 * Z_95 / (2 * trials)) / (1 + Z_95 * Z_95 / trials)
     spread = rate * (1 - rate) / trials + Z_95 * Z_95 / (4 * trials * trials)
     reach = Z_95 / (1 + Z_95 * Z_95 / trials) * math.sqrt(spread)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    # Exactly, where rounding would put the share itself outside.
+    low = 0.0 if successes == 0 else max(0.0, centre - reach)
+    return low, 1.0 if successes == trials else min(1.0, centre + reach)

@@ -5,7 +5,6 @@ as one frame repeated. A network that reads motion follows the first two (backwa
 opposite) and fails on the others. Files unlike those of the training are measured too.
 """
 
-import math
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from vjepa2.errors import ConfigError
 from vjepa2.files import write_json
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.progress import track
+from vjepa2.scoring import wilson_interval
 from vjepa2.tasks.motion_clips import ClipVariety, LabelChanges, MotionClips, normalised
 
 Frames = UInt8[Tensor, "B T 3 S S"]
@@ -106,7 +106,9 @@ def evaluate_motion_classifier(
         "num_unusual": num_unusual,
         "chance": 1 / len(labels),
         "accuracy": share(correct["as it is"]),
-        "interval": wilson_interval(int(correct["as it is"].sum()), num_clips),
+        "interval": tuple(
+            round(end, 4) for end in wilson_interval(int(correct["as it is"].sum()), num_clips)
+        ),
         "per_label": {
             label: share(correct["as it is"][truth == number])
             for number, label in enumerate(labels)
@@ -129,16 +131,6 @@ def evaluate_motion_classifier(
 def share(is_true: Tensor) -> float:
     """Part of the values that are True, 0..1, to four digits."""
     return round(float(is_true.double().mean()), 4)
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share. Source: Wilson, J. Am. Stat. Assoc. 22 (1927)."""
-    z = 1.959964
-    rate = successes / trials
-    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
-    spread = rate * (1 - rate) / trials + z * z / (4 * trials * trials)
-    reach = z / (1 + z * z / trials) * math.sqrt(spread)
-    return round(centre - reach, 4), round(centre + reach, 4)
 
 
 def save_metrics(
