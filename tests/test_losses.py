@@ -12,6 +12,7 @@ from vjepa2.losses import (
     context_weights,
     normalised_targets,
     prediction_error,
+    sigmoid_focal_loss,
 )
 
 
@@ -86,3 +87,46 @@ def test_the_context_loss_comes_in_slowly(step: int, wanted: float) -> None:
     )
     assert got == pytest.approx(wanted, abs=1e-9)
     assert context_share_at(step, num_steps=135_000, weight=0.5, rise=None) == 0.5
+
+
+def test_focal_loss_is_the_sum_of_numbers_worked_out_by_hand() -> None:
+    # sigmoid(0) = 1/2: right 0.25 * (1/2)^2 * log 2, wrong 0.75 * (1/2)^2 * log 2.
+    # sigmoid(log 3) = 3/4: right 0.25 * (1/4)^2 * log(4/3), wrong 0.75 * (3/4)^2 * log 4.
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]], dtype=torch.float64)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    by_hand = torch.tensor(
+        [
+            [0.25 * 0.25 * math.log(2), 0.75 * 0.5625 * math.log(4)],
+            [0.75 * 0.25 * math.log(2), 0.25 * 0.0625 * math.log(4 / 3)],
+        ],
+        dtype=torch.float64,
+    )
+    torch.testing.assert_close(sigmoid_focal_loss(logits, targets, reduction="none"), by_hand)
+    torch.testing.assert_close(sigmoid_focal_loss(logits, targets), by_hand.sum())
+    mean = sigmoid_focal_loss(logits, targets, reduction="mean")
+    torch.testing.assert_close(mean, by_hand.mean())
+
+
+def test_focal_loss_without_focus_and_weights_is_the_binary_cross_entropy() -> None:
+    logits, targets = torch.randn(4, 6), (torch.rand(4, 6) > 0.7).float()
+    got = sigmoid_focal_loss(logits, targets, alpha=-1, gamma=0, reduction="none")
+    wanted = -(targets * logits.sigmoid().log() + (1 - targets) * (-logits).sigmoid().log())
+    torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_focal_loss_of_certain_answers_and_half_precision_is_finite() -> None:
+    logits = torch.tensor([[200.0, -200.0]], dtype=torch.bfloat16, requires_grad=True)
+    loss = sigmoid_focal_loss(logits, torch.tensor([[0.0, 1.0]]))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, torch.tensor(0.75 * 200 + 0.25 * 200))
+    loss.backward()
+    assert logits.grad is not None and bool(torch.isfinite(logits.grad).all())
+
+
+def test_wrong_arguments_of_the_focal_loss_are_named() -> None:
+    with pytest.raises(ShapeError, match="one_hot"):
+        sigmoid_focal_loss(torch.zeros(2, 3), torch.zeros(2))
+    with pytest.raises(ConfigError, match="gamma"):
+        sigmoid_focal_loss(torch.zeros(2), torch.zeros(2), gamma=-1)
+    with pytest.raises(ConfigError, match="reduction"):
+        sigmoid_focal_loss(torch.zeros(2), torch.zeros(2), reduction="total")  # type: ignore[arg-type]
