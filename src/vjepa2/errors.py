@@ -48,6 +48,7 @@ import math
 import numbers
 import os
 from collections.abc import Iterable
+from typing import Any
 
 
 class VJEPAError(Exception):
@@ -174,7 +175,15 @@ class ListError(DataError):
 
 
 class BadFilesError(DataError):
-    """More files than allowed cannot be read."""
+    """More files than allowed cannot be read.
+
+    Attributes:
+        bad_files: those that are known, as `vjepa2.data.sample.BadFile`.
+    """
+
+    def __init__(self, message: str, *, bad_files: Iterable[Any] = ()) -> None:
+        super().__init__(message)
+        self.bad_files = tuple(bad_files)
 
 
 class EpisodeError(DataError):

@@ -38,6 +38,16 @@ def test_an_epoch_has_every_file_once_and_the_next_another_order() -> None:
     assert samples[:12] != samples[12:]
 
 
+def test_an_epoch_goes_on_after_updates_of_another_size() -> None:
+    before, after = (
+        order([5, 7], order="epochs", batch_size=size, skip=skip) for size, skip in ((4, 0), (2, 8))
+    )
+    samples = [before(step, position) for step in range(4) for position in range(4)]
+    samples += [after(step, position) for step in range(4, 8) for position in range(2)]
+    assert len(samples) == 24
+    assert len(set(samples[:12])) == len(set(samples[12:])) == 12
+
+
 def test_listed_goes_through_the_sources_in_order_and_begins_again() -> None:
     choose = order([2, 3], order="listed", batch_size=4)
     samples = [choose(step, position) for step in range(2) for position in range(4)]

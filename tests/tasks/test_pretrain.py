@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import vjepa2
 from tiny_pretraining import tiny_run, write_clips
+from vjepa2.data.order import Order
 from vjepa2.errors import (
     BadFilesError,
     CheckpointFormatError,
@@ -24,9 +25,11 @@ from vjepa2.errors import (
 )
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.pretrain import PretrainResult, pretrain
+from vjepa2.tasks.pretrain_batches import Batches, StreamBatches
 from vjepa2.tasks.pretrain_folder import load_run_config
-from vjepa2.tasks.pretrain_networks import start_model
+from vjepa2.tasks.pretrain_networks import make_networks, start_model
 from vjepa2.tasks.pretrainer import Pretrainer
+from vjepa2.training.distributed import Processes
 from vjepa2.training.health import HealthMonitor, Verdict
 
 # Losses of 20 updates, seed 3. Another processor rounds otherwise, which grows over the updates.
@@ -574,6 +577,60 @@ def test_too_many_bad_files_stop_the_run(clips: Path, tmp_path: Path) -> None:
         run_quietly(tiny_run(clips, data=data, health={"num_clips": 2}), tmp_path / "run")
     assert (tmp_path / "run/bad_files.jsonl").exists()
     assert list((tmp_path / "run/checkpoints").glob("step-*"))  # what was learned so far
+
+
+def test_a_source_of_bad_files_only_names_them(tmp_path: Path) -> None:
+    """The first clips that are read are those of the measurement."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"broken_{number}.npy").write_bytes(b"no array")
+    with pytest.raises(BadFilesError, match=r"Mend or remove them, or set the source's kind"):
+        run_quietly(tiny_run(folder), tmp_path / "run")
+    rows = (tmp_path / "run/bad_files.jsonl").read_text().splitlines()
+    assert {Path(json.loads(row)["path"]).name for row in rows} == {
+        f"broken_{number}.npy" for number in range(3)
+    }
+
+
+def test_bad_files_before_a_cool_down_are_not_forgotten(tmp_path: Path) -> None:
+    """One that only updates 7 to 9 read, between the measurement and the cool-down."""
+    folder = write_clips(tmp_path / "clips", count=60)
+    config = tiny_run(folder)
+    order = Order([60], weights=None, order="weighted", seed=3, batch_size=4)
+    drawn = [{order(step, place).item for place in range(4)} for step in range(12)]
+    found = set().union(*drawn[6:9]) - set().union(*drawn[:6], *drawn[9:])
+    name = sorted(path.name for path in folder.iterdir())[min(found)]
+    (folder / name).write_bytes(b"no array")
+    assert run_quietly(config, tmp_path / "run").bad_files == 1
+    [row] = (tmp_path / "run/bad_files.jsonl").read_text().splitlines()
+    assert json.loads(row)["path"].endswith(name)
+
+
+def test_epochs_go_on_in_a_cool_down_of_other_batches(clips: Path, tmp_path: Path) -> None:
+    read = Path(shutil.copytree(clips, tmp_path / "clips"))
+    config = tiny_run(
+        read,
+        data={"order": "epochs"},
+        clip={"batch_size": 2},
+        cooldown_clip={"num_frames": 4, "crop_size": 32, "batch_size": 1},
+        schedule={"num_steps": 8, "cooldown_share": 0.5},
+    )
+    processes = Processes(0, 1, 0, torch.device("cpu"))
+    batches = Batches(config, make_networks(config).student.encoder.config, processes)
+    files: list[str] = []
+    really = StreamBatches._micro_batch
+
+    def watched(self: StreamBatches, samples: list[Any], *args: Any, **options: Any) -> Any:
+        files.extend(sample.path for sample in samples)
+        return really(self, samples, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StreamBatches, "_micro_batch", watched)
+        for step in range(6):  # 4 of two clips, 2 of one: all ten files
+            list(batches.next(step))
+    batches.close()
+    assert len(set(files)) == len(files) == 10
 
 
 def test_a_diverged_run_stops_with_a_reason(clips: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class DistinctNames:
 
 
 class BadFileCounter:
-    """Counts what comes back from decoding.
+    """Counts what comes back from decoding, of one loader or of several after each other.
 
     Args:
         config: the limits.
@@ -66,7 +66,9 @@ class BadFileCounter:
             distinct = len({bad.path for bad in answer.bad_files})
             raise BadFilesError(
                 f"{len(answer.bad_files)} tries in a row to read a file of {source.path} failed; "
-                f"they were made at {_files(distinct)}. {self._examples()}"
+                f"they were made at {_files(distinct)}. Mend or remove them, or set the source's "
+                f"kind if they are of another one than {source.kind!r}. {self._examples()}",
+                bad_files=self.all(),
             )
         self.judge()
         return answer.sample
@@ -100,7 +102,8 @@ class BadFileCounter:
                 f"{len(self._files)} of {_files(self._tried.count)} cannot be read "
                 f"({self.num_bad} of {self.num_tried} tries failed), more than "
                 f"max_bad_share={share:g} allows. Mend or remove them, or raise "
-                f"data.max_bad_share. {self._examples()}"
+                f"data.max_bad_share. {self._examples()}",
+                bad_files=self.all(),
             )
 
     def all(self) -> list[BadFile]:

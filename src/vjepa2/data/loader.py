@@ -53,7 +53,11 @@ class ClipLoader:
             all of them.
         first_step: number of the first update, 0-based.
         num_steps: how many updates.
+        samples_before: samples of the run before `first_step`; None: `first_step * batch_size`.
+            Only the orders "epochs" and "listed" ask: after updates of another batch size they
+            go on with the next file.
         tables: the files of each source, where they were read before (`loader.tables`).
+        counter: of bad files, that goes on counting; None for one of this loader.
 
     Attributes:
         tables: the files of each source.
@@ -78,7 +82,9 @@ class ClipLoader:
         positions: Sequence[int] | None = None,
         first_step: int = 0,
         num_steps: int,
+        samples_before: int | None = None,
         tables: Sequence[FileTable] | None = None,
+        counter: BadFileCounter | None = None,
     ) -> None:
         if not config.sources:
             raise ConfigError(
@@ -109,8 +115,11 @@ class ClipLoader:
             order=config.order,
             seed=seed,
             batch_size=batch_size,
+            skip=0 if samples_before is None else samples_before - first_step * batch_size,
         )
-        self._bad = BadFileCounter(config, sum(len(table) for table in self.tables))
+        if counter is None:
+            counter = BadFileCounter(config, sum(len(table) for table in self.tables))
+        self._bad = counter
         self._pool: DecodingPool[Answer] | None = None
         self._is_used = False
         self.stall_seconds = 0.0

@@ -28,6 +28,8 @@ class Order:
         order: see `DataConfig.order`.
         seed: of the run.
         batch_size: samples of one update over all processes.
+        skip: samples of the run that came before beyond `step * batch_size`: not 0 after updates
+            of another batch size.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Order:
         order: OrderName,
         seed: int,
         batch_size: int,
+        skip: int = 0,
     ) -> None:
         if not sizes or min(sizes) < 1:
             raise DataError("There is nothing to choose from: a source has no files.")
@@ -46,7 +49,7 @@ class Order:
         self._weight_ends = list(accumulate(weights if weights is not None else sizes))
         self._order = order
         self._seed = seed
-        self._batch_size = batch_size
+        self._batch_size, self._skip = batch_size, skip
         self._permutation = lru_cache(maxsize=2)(self._new_permutation)
 
     def __call__(self, step: int, position: int) -> Choice:
@@ -56,7 +59,7 @@ class Order:
             at = draws.uniform() * self._weight_ends[-1]
             source = min(bisect_right(self._weight_ends, at), len(self._sizes) - 1)
             return Choice(source, draws.below(self._sizes[source]))
-        epoch, place = divmod(step * self._batch_size + position, self._ends[-1])
+        epoch, place = divmod(self._skip + step * self._batch_size + position, self._ends[-1])
         if self._order == "epochs":
             place = self._permutation(epoch)[place]
         source = bisect_right(self._ends, place)

@@ -219,8 +219,8 @@ def pretrain(
             trainer.report_bad_files()
             if trainer.failure is not None:
                 raise trainer.failure
-        except BadFilesError:
-            trainer.report_bad_files(together=False)
+        except BadFilesError as error:
+            trainer.report_bad_files(together=False, error=error)
             raise
         finally:
             trainer.close()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vjepa2.data.augment import to_pixels
+from vjepa2.data.bad_files import BadFileCounter
 from vjepa2.data.file_table import FileTable
 from vjepa2.data.loader import ClipLoader
 from vjepa2.data.manifest import read_source
@@ -139,7 +140,9 @@ class StreamBatches:
         config: of the run.
         processes: of the run.
         steps: updates to make.
+        samples_before: samples of the run before these updates.
         tables: files of each source.
+        counter: of bad files.
 
     Raises:
         ConfigError: the batch cannot be shared among the processes.
@@ -153,7 +156,9 @@ class StreamBatches:
         processes: Processes,
         *,
         steps: range,
+        samples_before: int,
         tables: Sequence[FileTable],
+        counter: BadFileCounter,
     ) -> None:
         self.stream, self._config, self._device = stream, config, processes.device
         self.micro_batch, self._own = own_micro_batches(stream.clip, processes)
@@ -168,7 +173,9 @@ class StreamBatches:
             positions=range(self._own.start * size, self._own.stop * size),
             first_step=steps.start,
             num_steps=len(steps),
+            samples_before=samples_before,
             tables=tables,
+            counter=counter,
         )
         self._samples = iter(self.loader)
 
@@ -318,7 +325,6 @@ class Batches:
     def __init__(self, config: PretrainConfig, network: VJEPA2Config, processes: Processes) -> None:
         self._config, self._network, self._processes = config, network, processes
         self._streams: list[StreamBatches] = []
-        self._told: list[dict[str, int]] = []  # per stream, how often each bad file was told
         self._end = 0
         self._former_stall = 0.0
         for cooldown in (False, True):  # what does not fit is told before any work
@@ -330,6 +336,13 @@ class Batches:
         self.fingerprints = [
             table.fingerprint() for table in (*self.clip_tables, *self._image_tables)
         ]
+        # Of clips and of images; they outlive the loaders, of which every phase has others.
+        self._counters = [BadFileCounter(config.data, sum(map(len, self.clip_tables)))]
+        if config.images is not None:
+            count = sum(map(len, self._image_tables))
+            self._counters.append(BadFileCounter(config.images.data, count))
+        # Per counter, how often each bad file was told.
+        self._told: list[dict[str, int]] = [{} for _ in self._counters]
 
     def next(self, step: int) -> Iterator[MicroBatch]:
         """Micro-batches of this process for update `step`; clips first, then images."""
@@ -350,18 +363,22 @@ class Batches:
     def new_bad_files(self) -> list[BadFile]:
         """Files found bad since the last call; `count` is how often they were drawn since then."""
         found = []
-        for part, told in zip(self._streams, self._told, strict=True):
-            for bad in part.loader.new_bad_files():
+        for counter, told in zip(self._counters, self._told, strict=True):
+            for bad in counter.take_changed():
                 found.append(replace(bad, count=bad.count - told.get(bad.path, 0)))
                 told[bad.path] = bad.count
         return found
+
+    def has_told(self, bad: BadFile) -> bool:
+        """Whether `new_bad_files` has named this file."""
+        return any(bad.path in told for told in self._told)
 
     def close(self) -> None:
         """End the decoding processes."""
         self._former_stall = self.stall_seconds
         for part in self._streams:
             part.loader.close()
-        self._streams, self._told = [], []
+        self._streams = []
 
     def _open(self, step: int) -> None:
         self.close()
@@ -374,10 +391,21 @@ class Batches:
                 self._config,
                 self._processes,
                 steps=range(step, self._end),
+                samples_before=self._samples_before(step, is_image=stream.is_image),
                 tables=self._image_tables if stream.is_image else self.clip_tables,
+                counter=self._counters[stream.is_image],
             )
             self._streams.append(opened)
-            self._told.append({})
+
+    def _samples_before(self, step: int, *, is_image: bool) -> int:
+        """Clips or images of all updates before `step`."""
+        config = self._config
+        if is_image:
+            assert config.images is not None
+            return step * config.images.batch_size
+        start = min(step, config.schedule.cooldown_start)
+        later = config.clip if config.cooldown_clip is None else config.cooldown_clip
+        return start * config.clip.batch_size + (step - start) * later.batch_size
 
 
 def fixed_clips(

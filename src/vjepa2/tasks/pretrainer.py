@@ -357,14 +357,19 @@ class Pretrainer:
         if known:
             self.store.protect("healthy", max(known))
 
-    def report_bad_files(self, *, together: bool = True) -> None:
+    def report_bad_files(
+        self, *, together: bool = True, error: BadFilesError | None = None
+    ) -> None:
         """Write what could not be read so far into the run's folder.
 
         Args:
+            error: that ends the run; it may name others than those of the updates.
             together: all processes call this and the first writes for all; False after an error
                 in this process alone.
         """
         new = self.batches.new_bad_files()
+        if error is not None:
+            new += [bad for bad in error.bad_files if not self.batches.has_told(bad)]
         found = self.processes.gather(new) if together else [new]
         if self.processes.is_first or not together:
             add_bad_files(self.folder / BAD_FILES_NAME, [bad for part in found for bad in part])
