@@ -1,4 +1,4 @@
-"""Contexts end before their event, on real time stamps; the original's anchor by its own numbers."""
+"""Contexts end before their event, on real time stamps; the original's anchor by its numbers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
 """Batches of contexts of events: labelled stretches of videos to the pixels seen before them.
 
-    events --event_clip--> numbers of frames --decode, crop--> Samples --to_pixels--> pixels
+    events --event_clip--> numbers of frames --train_clip, context_pixels--> pixels
 
 An epoch of training draws anticipation times, crops and flips as functions of (seed, epoch, index
 of the event). Small videos stay decoded in memory, since every one of them holds many events.
@@ -20,18 +20,20 @@ from jaxtyping import Float, Int, Num
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vjepa2.data.augment import to_pixels
-from vjepa2.data.crop import Box, axis_taps, choose_box
-from vjepa2.data.draws import Draws, Purpose
+from vjepa2.data.crop import Box
+from vjepa2.data.draws import Purpose
 from vjepa2.data.event_clips import EventClip, EventClipConfig, event_clip
+from vjepa2.data.item_frames import ItemDraws, chunks_of, open_item, take_uint8
 from vjepa2.data.labelled import LabelledItem, LabelledSet
 from vjepa2.data.moments import Clock
-from vjepa2.data.opened import OpenedFile, open_file, pick
-from vjepa2.data.sample import FileRef, Sample
-from vjepa2.data.settings import AugmentConfig, SourceConfig
+from vjepa2.data.opened import OpenedFile, pick
+from vjepa2.data.train_views import train_clip
+from vjepa2.data.view_crops import empty_views
+from vjepa2.data.views import TrainViewConfig, ViewConfig, normalised
 from vjepa2.errors import BadFilesError, LabelError, VideoError, VideoTooShortError
 from vjepa2.progress import track
 
+NUM_CHANNELS = 3
 KEPT_BYTES = 1 << 30
 MAX_BAD_SHARE = 0.05
 MAX_SHOWN = 3
@@ -61,8 +63,9 @@ class EventReader:
     Args:
         labelled: the events.
         clips: which frames are seen.
-        augment: crop, flip and normalisation; of training, or its `evaluation()`.
-        size: S, height and width of the pixels.
+        views: size and normalisation of the pixels; one view. Its own choice of frames is not
+            used.
+        train: chance of training; None: as `item_views` makes pixels to evaluate.
         seed: of all that is drawn.
         kept_bytes: decoded frames of small files that stay in memory.
     """
@@ -71,28 +74,28 @@ class EventReader:
         self,
         labelled: LabelledSet,
         clips: EventClipConfig,
-        augment: AugmentConfig,
+        views: ViewConfig,
         *,
-        size: int,
+        train: TrainViewConfig | None = None,
         seed: int = 0,
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
         self.labelled = labelled
         self.clips = clips
-        self.augment = augment
-        self.size = size
+        self.views = views
+        self.train = train
         self.seed = seed
-        self._files = _KeptFiles(kept_bytes, num_channels=augment.num_channels)
+        self._files = _KeptFiles(kept_bytes)
 
     def read(
         self, index: int, *, epoch: int | None = None, seconds: float | None = None
-    ) -> tuple[Sample, EventClip]:
+    ) -> tuple[Float[Tensor, "T C S S"], EventClip]:
         """The context of one event.
 
         Args:
             index: of the event.
-            epoch: of training (0-based): anticipation time, crop and flip are drawn. None: without
-                chance.
+            epoch: of training (0-based): anticipation time, and what `train` allows, are drawn.
+                None: without chance.
             seconds: anticipation time instead of the configuration's or the drawn one.
 
         Raises:
@@ -101,46 +104,21 @@ class EventReader:
         """
         item = self.labelled.items[index]
         point, drawn = 0.0, None
-        if epoch is not None:
-            drawn, point = self.clips.drawn(self._draws(Purpose.MOMENT, epoch, index))
+        draws = None if epoch is None else ItemDraws(self.seed, epoch, index)
+        if draws is not None:
+            drawn, point = self.clips.drawn(draws.stream(Purpose.MOMENT))
         with self._files.opened(item.path) as file:
             clip = event_clip(
-                item, file.clock, self.clips, seconds=drawn if seconds is None else seconds,
+                item,
+                file.clock,
+                self.clips,
+                seconds=drawn if seconds is None else seconds,
                 point=point,
-            )  # fmt: skip
-            ids, frame_ids = np.unique(clip.frame_ids, return_inverse=True)
-            height, width = file.frame_size
-            box = choose_box(
-                self.augment,
-                height=height,
-                width=width,
-                size=(self.size, self.size),
-                draws=self._draws(Purpose.CROP, epoch or 0, index),
             )
-            rows = axis_taps(box.height, self.size).kept
-            columns = axis_taps(box.width, self.size).kept
-            frames = file.take(ids.tolist(), box, rows, columns)
-            times = file.clock.pts_seconds.numpy()[list(clip.frame_ids)]
-        flip = epoch is not None and (
-            self._draws(Purpose.FLIP, epoch, index).uniform() < self.augment.flip
-        )
-        sample = Sample(
-            frames=frames,
-            frame_ids=frame_ids.reshape(-1),
-            pts_seconds=times,
-            box=box,
-            frame_size=(height, width),
-            size=(self.size, self.size),
-            flip=flip,
-            path=item.path,
-            label=None,
-            source=0,
-            step=epoch or 0,
-            position=index,
-            attempt=0,
-            is_image=False,
-        )
-        return sample, clip
+            ids = np.array(clip.frame_ids)
+            if draws is not None and self.train is not None:
+                return train_clip(file, ids, self.views, self.train, draws=draws), clip
+            return context_pixels(file, ids, self.views), clip
 
     def batch(
         self, indices: Sequence[int], *, epoch: int | None = None, seconds: float | None = None
@@ -149,7 +127,7 @@ class EventReader:
         found = [self.read(index, epoch=epoch, seconds=seconds) for index in indices]
         return EventBatch(
             list(indices),
-            to_pixels([sample for sample, _ in found], self.augment),
+            torch.stack([pixels for pixels, _ in found]),
             torch.tensor([clip.seconds for _, clip in found], dtype=torch.float64),
             [clip for _, clip in found],
             torch.tensor([self.labelled.items[index].labels for index in indices]),
@@ -181,8 +159,24 @@ class EventReader:
                 for future in waiting:
                     future.cancel()
 
-    def _draws(self, purpose: Purpose, epoch: int, index: int) -> Draws:
-        return Draws(self.seed, purpose, step=epoch, position=index)
+
+def context_pixels(
+    file: OpenedFile, ids: NDArray[np.int64], views: ViewConfig
+) -> Float[Tensor, "T C S S"]:
+    """Normalised pixels of chosen frames of an open file, without chance, as `item_views`.
+
+    Raises:
+        VideoError: frames cannot be read.
+        DtypeError: an array file of other numbers than uint8.
+    """
+    height, width = file.frame_size
+    crops = views.crops(height=height, width=width)
+    rows, columns = (taps.kept for taps in crops.taps)
+    pixels = empty_views(1, 1, len(ids), views.crop_size)
+    for part, places, which in chunks_of(ids):
+        made = crops.from_kept(take_uint8(file, part, rows=rows, columns=columns))
+        pixels[0, :, places] = made[:, which]
+    return normalised(pixels, views)[0, 0]
 
 
 @dataclass(frozen=True)
@@ -228,7 +222,7 @@ def usable_events(
     bad: list[str] = []
     for path in track(by_path, total=len(by_path), description="Look at files", quiet=quiet):
         try:
-            with open_file(FileRef(path), _source(path), num_channels=3) as file:
+            with open_item(LabelledItem(path, (0,))) as file:
                 clock = file.clock
         except (VideoError, OSError) as error:
             bad.append(f"{path}: {error}")
@@ -272,11 +266,6 @@ def _some(lines: Sequence[str]) -> str:
     return " ".join(lines[:MAX_SHOWN]) + more
 
 
-def _source(path: str) -> SourceConfig:
-    """Frames are chosen by number here, so the rate of the source says nothing."""
-    return SourceConfig(path=path, frame_step=1)
-
-
 class _KeptFile:
     """A decoded file."""
 
@@ -309,10 +298,9 @@ class _KeptFile:
 class _KeptFiles:
     """Files, opened anew each time or kept decoded where they are small; for several threads."""
 
-    def __init__(self, most_bytes: int, *, num_channels: int) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
         self._largest = most_bytes // 16
-        self._num_channels = num_channels
         self._kept: dict[str, _KeptFile] = {}
         self._lock = threading.Lock()
 
@@ -322,22 +310,17 @@ class _KeptFiles:
         if kept is not None:
             yield kept
             return
-        with open_file(FileRef(path), _source(path), num_channels=self._num_channels) as file:
+        with open_item(LabelledItem(path, (0,))) as file:
             height, width = file.frame_size
-            num_bytes = len(file.clock) * height * width * self._num_channels
+            num_bytes = len(file.clock) * height * width * NUM_CHANNELS
             with self._lock:
                 fits = num_bytes <= min(self._left, self._largest)
                 self._left -= num_bytes if fits else 0
             if not fits:
                 yield file
                 return
-            everything = file.take(
-                list(range(len(file.clock))),
-                Box(0, 0, height, width),
-                np.arange(height),
-                np.arange(width),
-            )
-            # Frames last, colours innermost: as files give them.
+            everything = take_uint8(file, list(range(len(file.clock))))
+            # Colours innermost, as `pick` takes them.
             frames = np.ascontiguousarray(everything.permute(0, 2, 3, 1).numpy())
             kept = _KeptFile(frames, file.clock)
         with self._lock:

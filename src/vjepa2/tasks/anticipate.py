@@ -1,0 +1,365 @@
+"""Learn to anticipate events: labelled stretches of videos and an encoder in, a model out.
+
+    result = learn_to_anticipate(config, "RUN")   # or: vjepa2 anticipate --train ... --val ...
+
+A run lives in one folder and goes on where it stopped when it is started again:
+
+config.json       the resolved configuration
+metrics.jsonl     one line an update, an epoch's measurement, an event
+checkpoints/      everything needed to go on
+results.json      the table: ablations, chance and label prior beside every number
+model/            the model that anticipates, see `tasks.anticipator_folder`
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vjepa2.data.event_loader import subset, usable_events
+from vjepa2.data.labelled import LabelledSet
+from vjepa2.data.labelled_lists import read_labelled
+from vjepa2.data.splits import check_splits, content_hashes
+from vjepa2.errors import LabelError, OutputError, check_path
+from vjepa2.files import write_json
+from vjepa2.models.anticipation import Anticipator, TokenChoice
+from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.tasks.anticipate_config import AnticipateConfig
+from vjepa2.tasks.anticipate_scores import Answers, EventRow, event_rows, rows_text
+from vjepa2.tasks.anticipate_trainer import AnticipationTrainer
+from vjepa2.tasks.anticipator_folder import (
+    AnticipatorFile,
+    encoder_mark,
+    load_anticipation_model,
+    save_anticipator,
+)
+from vjepa2.tasks.finetune_data import FineTuneData
+from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, CONFIG_NAME, METRICS_NAME, MODEL_NAME
+from vjepa2.tasks.pretrainer import check_dtype
+from vjepa2.tasks.probe_folder import EncoderIdentity, TrainedOn
+from vjepa2.training.checkpoint import CheckpointStore
+from vjepa2.training.distributed import Processes, open_processes
+from vjepa2.training.engine import Reason, check_stop_at, run_training
+from vjepa2.training.metrics import MetricsLog
+
+RESULTS_NAME = "results.json"
+# What may differ between the start of a run and its continuation.
+MAY_DIFFER = ("runtime", "recipe", "start_from", "data", "horizons")
+
+
+@dataclass(frozen=True)
+class AnticipateResult:
+    """How a run, or a part of it, ended.
+
+    Attributes:
+        folder: of the run.
+        reason: "finished", "stop_at" or "signal".
+        step: updates made in all.
+        model: folder of the model; None while the run is not finished.
+        rows: the table; empty while the run is not finished.
+        notes: what was left out and why, and what is worth knowing about the events.
+    """
+
+    folder: Path
+    reason: Reason
+    step: int
+    model: Path | None
+    rows: tuple[EventRow, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "folder": str(self.folder),
+            "reason": self.reason,
+            "step": self.step,
+            "model": None if self.model is None else str(self.model),
+            "rows": [row.as_dict() for row in self.rows],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        if self.model is None:
+            return (
+                f"Stopped after {self.step} updates, all of them saved.\n"
+                f"Go on:  vjepa2 anticipate --out {self.folder}"
+            )
+        return (
+            f"{rows_text(self.rows)}\n"
+            f"Model:  {self.model}\n"
+            f"Use it: vjepa2 anticipate VIDEO --model {self.model}"
+        )
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Usable events of a run."""
+
+    train: LabelledSet
+    val: LabelledSet
+    hashes: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def mark(self) -> str:
+        return " ".join(FineTuneData(self.train, self.val, "").fingerprints().values())
+
+
+def learn_to_anticipate(
+    config: AnticipateConfig,
+    folder: str | os.PathLike[str],
+    *,
+    stop_at: int | None = None,
+    quiet: bool = False,
+) -> AnticipateResult:
+    """Train probes (and the network, with learn="all"), or go on training; then measure.
+
+    Args:
+        config: of the run.
+        folder: of the run; an interrupted run of the same configuration in it is continued.
+        stop_at: end before this update, leaving a checkpoint and no model.
+        quiet: nothing on stderr.
+
+    Raises:
+        ConfigError: settings are missing or contradict each other.
+        LabelError, LeakError, DataError: the events cannot be used: no start, outside their file,
+            all too early, classes in validation that are never learned, a video in both sets.
+        WeightsError: the encoder cannot be loaded, or the folder holds another run.
+        DtypeError: features are not finite.
+        DivergedError, TrainingMemoryError, OutputError: see `training.engine.run_training`.
+    """
+    check_path("The run's folder", folder)
+    config.check_complete()
+    run = Path(folder)
+    if run.exists() and not run.is_dir():
+        raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
+    # Updates set PyTorch's random numbers; the caller's go on as if nothing had been drawn.
+    with (
+        open_processes(config.runtime.device) as processes,
+        torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
+    ):
+        check_dtype(config.runtime.dtype, processes.device)
+        events = _read_events(config, quiet=quiet)
+        model = _start_model(config)
+        store = CheckpointStore(
+            run / CHECKPOINTS_NAME,
+            config=config.model_dump(mode="json"),
+            processes=processes,
+            keep=config.runtime.keep_checkpoints,
+            may_differ=MAY_DIFFER,
+        )
+        log = MetricsLog(run / METRICS_NAME, tensorboard=_board(config, run))
+        # Of the frozen encoder: what is trained along has no mark to be compared with.
+        mark = encoder_mark(model) if config.learn == "probe" else ""
+        trainer = AnticipationTrainer(
+            config, model, events.train, events.val, processes,
+            log=log, mark=events.mark, quiet=quiet,
+        )  # fmt: skip
+        if stop_at is not None:
+            check_stop_at(stop_at, trainer.schedule.num_steps)
+        if not quiet:
+            _announce(config, events, trainer)
+        if store.latest() is None:
+            with store.lock():
+                write_json(run / CONFIG_NAME, config.model_dump(mode="json"))
+        result = run_training(
+            trainer,
+            store,
+            log,
+            processes=processes,
+            num_steps=trainer.schedule.num_steps,
+            checkpoint_every=config.runtime.checkpoint_every,
+            stop_at=stop_at,
+            quiet=quiet,
+            memory_advice="Set a smaller batch_size, crop_size or clips.num_frames.",
+        )
+        rows: tuple[EventRow, ...] = ()
+        model_folder = None
+        if result.reason == "finished":
+            rows = _finish(config, run, trainer, events, processes, mark=mark)
+            model_folder = run / MODEL_NAME
+    return AnticipateResult(run, result.reason, result.step, model_folder, rows, events.notes)
+
+
+def _board(config: AnticipateConfig, run: Path) -> Path | None:
+    return run / "tensorboard" if config.runtime.tensorboard else None
+
+
+def _read_events(config: AnticipateConfig, *, quiet: bool) -> _Events:
+    """Read and check the events before anything is computed."""
+    wanted = config.data
+    assert wanted.train is not None and wanted.val is not None  # `check_complete` was called
+    train = read_labelled(
+        wanted.train, layout=wanted.layout, split=wanted.train_split, options=wanted.options
+    )
+    val = read_labelled(
+        wanted.val,
+        label_map=train.label_map,
+        layout=wanted.layout,
+        split=wanted.val_split,
+        options=wanted.options,
+    )
+    for head, names in train.label_map.heads.items():
+        if len(names) < 2:
+            raise LabelError(
+                f"The label {head!r} of {wanted.train} has one class only, {names[0]!r}: there is "
+                "nothing to tell apart. Add events of another class, or leave the column out."
+            )
+    # That segments lie inside their files is seen below.
+    warnings = check_splits({"train": train, "val": val}, segments=False, quiet=quiet)
+    usable = {
+        "train": usable_events(train, config.clips, seconds=config.longest_seconds, quiet=quiet),
+        "val": usable_events(val, config.clips, seconds=max(config.measured), quiet=quiet),
+    }
+    hashes = content_hashes((item.path for item in (*train.items, *val.items)), quiet=quiet)
+    notes = [*warnings, *train.notes, *val.notes]
+    notes += [f"{name}: {note}" for name, found in usable.items() for note in found.notes]
+    return _Events(
+        subset(train, usable["train"].indices),
+        subset(val, usable["val"].indices),
+        hashes,
+        tuple(map(str, notes)),
+    )
+
+
+def _start_model(config: AnticipateConfig) -> VJEPA2Model:
+    """Encoder and predictor before the first update, in float32."""
+    if config.network is not None:
+        torch.manual_seed(config.seed)
+        network = config.network.network(
+            crop_size=config.crop_size, num_frames=config.clips.num_frames
+        )
+        return VJEPA2Model(network)
+    assert config.start_from is not None
+    return load_anticipation_model(config.start_from).float()
+
+
+def _announce(config: AnticipateConfig, events: _Events, trainer: AnticipationTrainer) -> None:
+    """Say on stderr what is learned from what."""
+    clips = config.clips
+    ahead = clips.train_seconds or (clips.seconds, clips.seconds)
+    heads = ", ".join(f"{name} {count}" for name, count in trainer.heads.items())
+    table = {
+        "Events": f"{len(events.train)} to learn from, {len(events.val)} to measure on",
+        "Classes": heads,
+        "Contexts": f"{clips.num_frames} frames at {clips.fps:g} per second, over {ahead[0]:g} to "
+        f"{ahead[1]:g} s before the event's start",
+        "Probes": f"{len(trainer.probes)}: {', '.join(trainer.choices)}",
+        "Updates": f"{trainer.schedule.num_steps}: {config.schedule.epochs} epochs of "
+        f"{trainer.per_epoch}, {trainer.batch_size} events each",
+    }
+    lines = [*events.notes, *(f"{name:11} {words}" for name, words in table.items())]
+    if clips.anchor == "published":
+        lines.append(
+            "WARNING     clips.anchor='published' counts back from the event's stop: events that "
+            "last longer than the anticipation time are seen while they happen. Such numbers are "
+            "no measure of anticipation."
+        )
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _finish(
+    config: AnticipateConfig,
+    run: Path,
+    trainer: AnticipationTrainer,
+    events: _Events,
+    processes: Processes,
+    *,
+    mark: str,
+) -> tuple[EventRow, ...]:
+    """Choose the probes, measure all horizons, write results and model."""
+    first = trainer.measures(config.measured[0])
+    chosen: dict[TokenChoice, str] = {
+        choice: f"{choice}_{trainer.best_probe(choice, first)}" for choice in trainer.choices
+    }
+    counts = {
+        head: torch.from_numpy(events.train.counts(head)) for head in events.train.label_map.heads
+    }
+    rows: list[EventRow] = []
+    for seconds in config.measured:
+        bare, logits = trainer.answers(seconds, names=list(chosen.values()))
+        answers = Answers(
+            seconds,
+            bare.items,
+            bare.context_ends,
+            bare.event_starts,
+            {choice: logits[name] for choice, name in chosen.items()},
+        )
+        rows += event_rows(answers, events.train.label_map, counts, hashes=events.hashes)
+    main = chosen[config.future.tokens]
+    rates = {
+        choice: dict(
+            zip(("lr", "weight_decay"), config.probe.grid[int(name.rsplit("_", 1)[1])], strict=True)
+        )
+        for choice, name in chosen.items()
+    }
+    write_json(
+        run / RESULTS_NAME,
+        {
+            "rows": [row.as_dict() for row in rows],
+            "anchor": config.clips.anchor,
+            "probes": rates,
+            "chosen_on": "validation" if len(config.probe.grid) > 1 else "nothing: one probe",
+            "events": {"train": len(events.train), "val": len(events.val)},
+            "notes": list(events.notes),
+        },
+    )
+    _save(config, run / MODEL_NAME, trainer, events, main, rows, mark=mark)
+    return tuple(rows)
+
+
+def _save(
+    config: AnticipateConfig,
+    folder: Path,
+    trainer: AnticipationTrainer,
+    events: _Events,
+    main: str,
+    rows: Sequence[EventRow],
+    *,
+    mark: str,
+) -> None:
+    """Write the model folder."""
+    probe = trainer.probes[main]
+    model = trainer.tokens.model
+    learned = config.learn == "all"
+    network = Anticipator(model, probe, config.future, fps=config.clips.fps)  # type: ignore[arg-type]
+    settings = AnticipatorFile(
+        clips=config.clips,
+        future=config.future,
+        views=config.views,
+        loss=config.loss,
+        encoder="" if learned else _absolute(str(config.start_from)),
+        encoder_mark="" if learned else mark,
+    )
+    save_anticipator(folder, network, events.train.label_map, settings, with_encoder=learned)
+    own = model.config
+    paths = {item.path for item in events.train.items}
+    TrainedOn(
+        label_map=events.train.label_map,
+        views=config.views.model_dump(mode="json"),
+        item_hashes=tuple(hash for path, hash in events.hashes.items() if path in paths),
+        encoder=EncoderIdentity(
+            name=str(config.start_from or "trained along"),
+            weights=mark,
+            width=own.hidden_size,
+            num_blocks=own.num_hidden_layers,
+            levels=(own.num_hidden_layers - 1,),
+        ),
+        task="anticipation",
+        details={
+            "train": events.train.source,
+            "val": events.val.source,
+            "clips": config.clips.model_dump(mode="json"),
+            "rows": [row.as_dict() for row in rows],
+            "settings": config.model_dump(mode="json"),
+        },
+    ).save(folder)
+
+
+def _absolute(name: str) -> str:
+    """A folder or file by its whole path; other names as they are."""
+    return os.fspath(Path(name).resolve()) if Path(name).exists() else name
