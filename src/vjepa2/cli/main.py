@@ -7,6 +7,7 @@ import typer
 
 from vjepa2._version import __version__
 from vjepa2.cli.answer import refuse_usage
+from vjepa2.cli.anticipate import anticipate
 from vjepa2.cli.classify import classify
 from vjepa2.cli.compare import compare
 from vjepa2.cli.convert import convert
@@ -61,6 +62,7 @@ for verb in (
     pretrain,
     probe,
     finetune,
+    anticipate,
     evaluate,
     report,
     info,
