@@ -23,15 +23,16 @@ from vjepa2.video.synthetic import make_motion_clip
 from vjepa2.video.writer import write_video
 
 LABELS = ("object moves left", "object moves right", "nothing moves")
+TRAIN, VAL = 8, 4  # videos per class
 
 
 def write_videos(folder: Path, *, count: int, seed: int) -> None:
-    """A folder per class with `count` mp4s of 24 frames."""
+    """A folder per class with `count` mp4s of 48 frames of 320 x 240."""
     generator = torch.Generator().manual_seed(seed)
     for label in LABELS:
         (folder / label).mkdir(parents=True)
         for number in range(count):
-            clip = make_motion_clip(label, num_frames=24, size=(96, 128), generator=generator)
+            clip = make_motion_clip(label, num_frames=48, size=(240, 320), generator=generator)
             write_video(folder / label / f"{number}.mp4", clip)
 
 
@@ -60,15 +61,15 @@ def run(folder: Path, name: str, *, epochs: int, use: bool) -> tuple[float, list
 def main() -> None:
     """Measure and write the result."""
     arguments = parser(__doc__)
-    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--repeats", type=int, default=1)
     arguments.add_argument("--epochs", type=int, default=20)
     given = arguments.parse_args()
     times: dict[bool, list[float]] = {True: [], False: []}
     heads: dict[bool, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_videos(folder / "train", count=16, seed=0)
-        write_videos(folder / "val", count=8, seed=1)
+        write_videos(folder / "train", count=TRAIN, seed=0)
+        write_videos(folder / "val", count=VAL, seed=1)
         run(folder, "warm", epochs=1, use=True)
         for repeat in range(given.repeats):
             for use in (True, False) if repeat % 2 == 0 else (False, True):
@@ -79,7 +80,7 @@ def main() -> None:
     pairs = list(zip(heads[True], heads[False], strict=True))
     results = {
         "epochs": given.epochs,
-        "videos": {"train": 16 * len(LABELS), "val": 8 * len(LABELS)},
+        "videos": {"train": TRAIN * len(LABELS), "val": VAL * len(LABELS)},
         "heads": len(pairs),
         "repeats": given.repeats,
         "cached_median_seconds": round(statistics.median(times[True]), 2),

@@ -37,9 +37,9 @@ NUM_CLIPS, NUM_CLASSES = 64, 10
 
 # name: depth, width, attention heads, tokens, batch, updates
 CASES = {
-    "depth1_vits_width": (1, 384, 6, 1024, 16, 3),
-    "depth1_tiny": (1, 128, 4, 256, 16, 12),
-    "depth4_tiny": (4, 128, 4, 64, 8, 2),
+    "depth1_vits_width": (1, 384, 6, 512, 8, 2),
+    "depth1_tiny": (1, 128, 4, 256, 8, 6),
+    "depth4_tiny": (4, 128, 4, 64, 4, 1),
 }
 Trained = tuple[list[Any], Tensor]
 
