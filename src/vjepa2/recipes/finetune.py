@@ -84,7 +84,7 @@ def tiny_cpu() -> FineTuneConfig:
     """
     return FineTuneConfig(
         recipe="tiny_cpu",
-        data=LabelsConfig(workers=1),
+        data=LabelsConfig(workers=0),  # starts at once
         views=ViewConfig(num_frames=8, crop_size=64),
         augment={"rand_augment": None, "scale": (0.5, 1.0), "erase": 0.0},
         head=HeadConfig(num_self_blocks=0),
