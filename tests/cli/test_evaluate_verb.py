@@ -33,8 +33,8 @@ def test_from_a_probe_to_the_page(videos: Videos, tmp_path: Path) -> None:
     lists = [videos.folder / f"{name}.csv" for name in ("few", "others", "chosen")]
     trained = call(
         "probe", "--train", lists[0], "--val", lists[2], "--model", "motion-tiny",
-        "--out", tmp_path / "run", "--set", "schedule.epochs=1", "--set", "data.workers=0", "--quiet",
-        "--set", "views.num_frames=8",
+        "--out", tmp_path / "run", "--set", "schedule.epochs=1", "--set", "data.workers=0",
+        "--set", "views.num_frames=8", "--quiet",
     )  # fmt: skip
     assert trained.exit_code == 0, trained.stderr
     arguments = [tmp_path / "run" / "model", lists[1], "--out", tmp_path / "out", *QUICK]

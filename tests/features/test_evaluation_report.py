@@ -74,6 +74,7 @@ def values(video: str, *, num_classes: int = 3) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "model": "models/my probe", "data": "lists/val.csv", "head": "label", "version": "0.1",
+        "training": "recorded",
         "num_items": 12, "num_videos": 6,
         "measures": {
             "num_classes": num_classes, "top1": interval(0.5, 0.25, 0.75),
@@ -132,7 +133,7 @@ def test_the_page_says_the_numbers_and_shows_the_errors(folder: Path) -> None:
         "calibration error: 12.5 %",
         "answered as",
         "93.0 % (the label got 2.0 %)",
-        "Nothing was found",
+        "and none of the videos was trained on.",
     ):
         assert words in page.text, words
     # Four frames of the stretch, which holds frames at 0.5 .. 1.375 s.
@@ -161,8 +162,11 @@ def test_videos_that_are_gone_are_said_and_the_rest_is_shown(folder: Path) -> No
     content = values(str(folder / "gone.mp4"))
     content["unreadable"] = ["b.mp4: it is empty"]
     content["notes"] = ["3 files are missing"]
+    content["training"] = "unknown"
     page = written(folder, content)
     assert page.images == [] and "cannot be shown now" in page.text
+    assert "What this model was trained on is not known" in page.text
+    assert "none of the videos was trained on" not in page.text
     assert "b.mp4: it is empty" in page.text and "3 files are missing" in page.text
 
 

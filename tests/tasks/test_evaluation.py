@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluated_videos import NAMES, Videos, classifier, make_videos
 
+from evaluated_videos import NAMES, Videos, classifier, make_videos
 from vjepa2.data.labelled import LabelledSet
 from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.data.views import ViewConfig, read_clips, spatial_views
@@ -83,6 +83,7 @@ def test_task_that_needs_motion_is_told(videos: Videos, tmp_path: Path) -> None:
     assert controls["reversed"]["value"] < 0.2
     assert result.values["motion"]["verdict"] == "motion"
     assert result.values["motion"]["sentence"].startswith("This task needs motion")
+    assert result.values["training"] == "recorded" and "not known" not in str(result)
     assert result.is_sound and {one.kind for one in result.findings} == {"few_samples"}
     stored = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert stored == json.loads(json.dumps(result.values))
@@ -185,3 +186,5 @@ def test_a_set_in_memory_and_a_loaded_model(videos: Videos, tmp_path: Path) -> N
     part = LabelledSet(whole.items[:3], whole.label_map, "memory")
     result = evaluate(network, part, tmp_path / "out", settings=[*QUICK, "controls=[]"], quiet=True)
     assert result.values["data"] == "memory" and result.values["num_items"] == 3
+    assert result.values["training"] == "unknown"
+    assert "What the model was trained on is not known" in str(result)

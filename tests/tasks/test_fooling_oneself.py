@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluated_videos import NAMES, Videos, classifier, make_videos, trained_on
 from torch import Tensor
 
+from evaluated_videos import NAMES, Videos, classifier, make_videos, trained_on
 from vjepa2.data.event_clips import EventClipConfig, event_clip
 from vjepa2.data.labelled import LabelledItem, LabelMap
 from vjepa2.data.moments import Clock

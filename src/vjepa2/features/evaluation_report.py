@@ -142,16 +142,21 @@ def _answer_section(record: EvaluationRecord) -> str:
 
 def _findings_section(record: EvaluationRecord) -> str:
     findings = record.values["findings"]
-    if not findings:
-        return section(
-            "Is it honest?",
-            paragraph(
-                "Nothing was found: no trained-on or repeated videos, no labels that fit better "
-                "in another order, nothing that tells the answer without looking.",
-                kind="good",
-            ),
-        )
     parts = []
+    if record.values.get("training") == "unknown":
+        parts.append(
+            paragraph(
+                "What this model was trained on is not known, so whether these videos are among it "
+                "cannot be told. Give its training list with --train."
+            )
+        )
+    if not findings:
+        words = (
+            "Nothing was found: no repeated videos, no labels that fit better in another order, "
+            "nothing that tells the answer without looking"
+        )
+        known = "" if parts else ", and none of the videos was trained on"
+        parts.append(paragraph(f"{words}{known}.", kind="good"))
     for one in findings:
         kind = "bad" if one["severity"] == "error" else ""
         parts.append(
@@ -165,7 +170,9 @@ def _findings_section(record: EvaluationRecord) -> str:
 
 def _motion_section(record: EvaluationRecord) -> str:
     controls: Mapping[str, Any] = record.values["controls"]
-    rows = [(CONTROLS.get(name, name), one["value"]) for name, one in controls.items()]
+    rows = [
+        (words, controls[name]["value"]) for name, words in CONTROLS.items() if name in controls
+    ]
     rows.append(("always the commonest class", record.measures["baselines"]["majority"]))
     return section(
         "Does it need motion?",

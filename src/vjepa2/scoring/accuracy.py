@@ -54,8 +54,15 @@ def class_mean_recall_at_k(
     not count. The measure of EPIC-KITCHENS-100 anticipation, there in per cent. Source: Damen et
     al., arXiv:2006.13256.
     """
-    hits, numbers = hits_at_k(scores, labels, k).double(), labels.detach().cpu().long()
-    seen, right = _per_class(hits, numbers, num_classes=scores.shape[1])
+    return mean_over_classes(hits_at_k(scores, labels, k), labels, num_classes=scores.shape[1])
+
+
+def mean_over_classes(
+    hits: Bool[Tensor, " N"], labels: Int[Tensor, " N"], *, num_classes: int
+) -> float:
+    """Mean over the classes that occur in `labels` of their share of hits, 0..1."""
+    numbers = checked_labels(labels, num_classes=num_classes)
+    seen, right = _per_class(hits.cpu().double(), numbers, num_classes=num_classes)
     return float((right / seen)[seen > 0].mean())
 
 

@@ -93,12 +93,13 @@ def bootstrap_interval(
         if count == 1:
             return Interval(whole, math.nan, math.nan)
         order = places.argsort(stable=True)
-        members = order.split(torch.bincount(places).tolist())
+        sizes = torch.bincount(places)
+        starts = sizes.cumsum(0) - sizes
         found = torch.tensor(
             [
-                statistic(torch.cat([members[group] for group in row]))
+                statistic(order[_places(starts[row], sizes[row])])
                 for picks in _picks(count, draws=draws, seed=seed)
-                for row in picks.tolist()
+                for row in picks
             ],
             dtype=torch.float64,
         )
@@ -114,6 +115,12 @@ def _picks(count: int, *, draws: int, seed: int) -> Iterator[Int[Tensor, "part c
     for start in range(0, draws, PORTION):
         bits = stream(keys[start : start + PORTION, None], np.arange(count))
         yield torch.from_numpy((bits % np.uint64(count)).astype(np.int64))
+
+
+def _places(starts: Int[Tensor, " G"], sizes: Int[Tensor, " G"]) -> Int[Tensor, " n"]:
+    """start, start + 1, ... of every group, one after another."""
+    before = sizes.cumsum(0) - sizes
+    return torch.repeat_interleave(starts - before, sizes) + torch.arange(int(sizes.sum()))
 
 
 def wilson_interval(successes: float, trials: int) -> tuple[float, float]:

@@ -38,6 +38,11 @@ from vjepa2.tasks.fooling_labels import numbering_findings
 from vjepa2.tasks.fooling_scores import coverage_findings, level_findings, shape_findings
 from vjepa2.tasks.scored import ScoredItem, ScoredSet
 
+UNKNOWN_TRAINING = (
+    "What the model was trained on is not known: whether these videos are among it cannot be told. "
+    "Give its training list with --train."
+)
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
@@ -97,6 +102,7 @@ class EvaluationResult:
             f"{'calibration error':22} {found['ece']:.1%}" if found["ece"] is not None else "",
             looking,
             self.values["motion"]["sentence"],
+            UNKNOWN_TRAINING if self.values["training"] == "unknown" else "",
             *(f"{one.severity}: {one}" for one in self.findings),
         ]
         return "\n".join(line for line in lines if line)
@@ -224,6 +230,13 @@ def _unreadable(loader: LabelledLoader) -> list[Answer]:
     return [Answer(bad.position, {}, f"{bad.path}: {bad.reason}") for bad in loader.new_bad_files()]
 
 
+def _training_known(model: EvaluatedModel, training: LabelledSet | None) -> str:
+    """How the trained-on videos are known: "list", "recorded" with the model, or "unknown"."""
+    if training is not None:
+        return "list"
+    return "unknown" if model.trained_on is None else "recorded"
+
+
 def _measured(
     model: EvaluatedModel,
     evaluated: LabelledSet,
@@ -276,6 +289,7 @@ def _measured(
         "data": evaluated.source,
         "head": head,
         "version": __version__,
+        "training": _training_known(model, training),
         "num_items": len(plain),
         "num_videos": int(groups.max()) + 1,
         "measures": found,

@@ -13,11 +13,11 @@ from vjepa2.scoring import (
     Interval,
     baselines,
     bootstrap_interval,
-    class_mean_recall_at_k,
     confusion_matrix,
     expected_calibration_error,
     hits_at_k,
     mean_average_precision,
+    mean_over_classes,
     per_class_table,
     recall_by_time_to_event,
     reliability_bins,
@@ -81,8 +81,9 @@ def _head(
     fewer = max(FEWEST_DRAWS, min(draws, MOST_ROWS_DRAWN // len(labels)))
 
     def recall(k: int) -> Interval:
+        hits = hits_at_k(scores, labels, k)
         return bootstrap_interval(
-            lambda rows: class_mean_recall_at_k(scores[rows], labels[rows], k=k),
+            lambda rows: mean_over_classes(hits[rows], labels[rows], num_classes=len(names)),
             groups,
             draws=fewer,
             seed=seed,
