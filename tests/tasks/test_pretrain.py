@@ -25,9 +25,10 @@ from vjepa2.errors import (
 )
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.pretrain import PretrainResult, pretrain
-from vjepa2.tasks.pretrain_batches import Batches, StreamBatches
-from vjepa2.tasks.pretrain_folder import load_run_config
+from vjepa2.tasks.pretrain_batches import Batches, StreamBatches, own_micro_batches
+from vjepa2.tasks.pretrain_folder import load_run_config, newest_index
 from vjepa2.tasks.pretrain_networks import make_networks, start_model
+from vjepa2.tasks.pretrain_resolve import may_differ, with_micro_batches
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.distributed import Processes
 from vjepa2.training.health import HealthMonitor, Verdict
@@ -106,6 +107,31 @@ def test_accumulated_gradients_equal_a_large_batch(
     for size in (1, 2):
         first, second = weights(tmp_path / "4"), weights(tmp_path / str(size))
         assert max(float((first[name] - second[name]).abs().max()) for name in first) < 2e-6
+
+
+def test_masks_cut_within_a_micro_batch_stay_on_other_numbers_of_processes(
+    clips: Path, tmp_path: Path
+) -> None:
+    """What is left open is settled at the first start."""
+    config = tiny_run(clips, truncation="micro_batch", network={"drop_path_rate": 0.0})
+    assert config.clip.micro_batch is None
+    run_quietly(config, tmp_path / "run", stop_at=2)
+    stored = load_run_config(tmp_path / "run")
+    assert stored.clip.micro_batch == 4
+    for again in (config, stored):  # the same command, or only the folder
+        two = Processes(0, 2, 0, torch.device("cpu"))
+        settled = with_micro_batches(again, newest_index(tmp_path / "run"), two)
+        assert settled.clip.micro_batch == 4
+        with pytest.raises(ConfigError, match="Start at most 1"):
+            own_micro_batches(settled.clip, two)
+    assert with_micro_batches(config, None, two).clip.micro_batch == 2
+    # A checkpoint of an earlier version holds none: of as many processes as wrote it.
+    index = newest_index(tmp_path / "run")
+    assert index is not None
+    index.config["clip"]["micro_batch"] = None
+    assert with_micro_batches(config, index, two).clip.micro_batch == 4
+    assert "clip.micro_batch" in may_differ(config, index)
+    run_quietly(config, tmp_path / "run")
 
 
 def test_the_model_is_the_average_and_embeds(clips: Path, tmp_path: Path) -> None:

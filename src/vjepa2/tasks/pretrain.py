@@ -25,6 +25,7 @@ from vjepa2.tasks.pretrain_folder import (
     MODEL_NAME,
     count_bad_files,
     is_run,
+    newest_index,
 )
 from vjepa2.tasks.pretrain_forecast import announce, run_forecasts
 from vjepa2.tasks.pretrain_networks import (
@@ -34,7 +35,7 @@ from vjepa2.tasks.pretrain_networks import (
     starts_from_average,
     stored_network,
 )
-from vjepa2.tasks.pretrain_paths import with_absolute_paths
+from vjepa2.tasks.pretrain_resolve import may_differ, with_absolute_paths, with_micro_batches
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes, open_processes
@@ -44,20 +45,6 @@ from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.sharding import full_state_dict
 from vjepa2.training.state import TrainingState, trained_names
 from vjepa2.video.processor_options import FILE_NAME as PROCESSOR_FILE_NAME
-
-# What may differ between the start of a run and its continuation: it changes how a run is
-# computed and watched, not what is learned.
-MAY_DIFFER = (
-    "runtime",
-    "health",
-    "recipe",
-    "start_from",  # all of it is in the checkpoint
-    "objective.teacher",  # its weights are told by their mark
-    "data.workers",
-    "data.prefetch",
-    "data.max_bad_share",
-    "data.judge_after",
-)
 
 OPTIMIZER_ANEW = (
     "The networks go on from the run in start_from; the optimizer begins anew, because the two "
@@ -168,12 +155,14 @@ def pretrain(
         open_processes(config.runtime.device) as processes,
         torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
     ):
+        written = newest_index(run)
+        config = with_micro_batches(config, written, processes)
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,
             config=config.model_dump(mode="json"),
             processes=processes,
             keep=config.runtime.keep_checkpoints,
-            may_differ=may_differ(config),
+            may_differ=may_differ(config, written),
         )
         log = MetricsLog(
             run / METRICS_NAME,
@@ -234,26 +223,6 @@ def pretrain(
         alarm=result.alarm,
         bad_files=count_bad_files(run / BAD_FILES_NAME),
         is_first=processes.is_first,
-    )
-
-
-def may_differ(config: PretrainConfig) -> tuple[str, ...]:
-    """Fields that may change when a run goes on.
-
-    The same files may lie elsewhere by then; other files are told by their fingerprint.
-    """
-    images = () if config.images is None else config.images.data.sources
-    moved = [f"data.sources.{number}.path" for number in range(len(config.data.sources))]
-    moved += [f"images.data.sources.{number}.path" for number in range(len(images))]
-    if config.truncation == "micro_batch":
-        return (*MAY_DIFFER, *moved)
-    # Micro-batches decide nothing where masks are cut over the whole batch, or not at all.
-    return (
-        *MAY_DIFFER,
-        *moved,
-        "clip.micro_batch",
-        "cooldown_clip.micro_batch",
-        "images.micro_batch",
     )
 
 

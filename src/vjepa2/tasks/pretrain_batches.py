@@ -264,7 +264,8 @@ def own_micro_batches(clip: ClipConfig, processes: Processes) -> tuple[int, rang
     if rest or count % world_size:
         raise ConfigError(
             f"A batch of {clip.batch_size} in micro-batches of {micro_batch} cannot be shared "
-            f"equally by {world_size} processes. Choose batch_size as a multiple of "
+            f"equally by {world_size} processes. Start at most "
+            f"{clip.batch_size // micro_batch}, or choose batch_size as a multiple of "
             f"micro_batch * {world_size}."
         )
     each = count // world_size

@@ -103,8 +103,10 @@ class ClipConfig(StrictConfig):
         crop_size: side of the square frames, pixels.
         batch_size: clips of one update, over all processes.
         micro_batch: clips in memory at once on one process; None: all of its share. Gradients
-            are summed over micro-batches, so this changes memory, not the result (as long as
-            masks are cut to a common length over "batch").
+            are summed over micro-batches, so this changes memory, not the result, as long as
+            masks are not cut within "micro_batch" (there the share of the first start is
+            settled and stored) and nothing in the network is left to chance (`drop_path_rate`,
+            dropout of adapters), which is drawn per micro-batch.
     """
 
     num_frames: int = Field(16, ge=1, le=MAX_CLIP_FRAMES)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from vjepa2.data.sample import BadFile
-from vjepa2.errors import CheckpointNotFoundError, ConfigError
+from vjepa2.errors import CheckpointFormatError, CheckpointNotFoundError, ConfigError
 from vjepa2.files import atomic_path
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.training.checkpoint_folder import step_name, steps_in
-from vjepa2.training.checkpoint_index import read_index
+from vjepa2.training.checkpoint_index import CheckpointIndex, read_index
 
 CONFIG_NAME = "config.json"
 FORECAST_NAME = "forecast.json"
@@ -41,6 +41,15 @@ def latest_in(folder: Path) -> Path | None:
     """The newest checkpoint in a folder."""
     steps = steps_in(folder)
     return folder / step_name(max(steps)) if steps else None
+
+
+def newest_index(folder: str | os.PathLike[str]) -> CheckpointIndex | None:
+    """What the newest checkpoint of a run says of itself; None without one that can be read."""
+    newest = latest_in(Path(folder) / CHECKPOINTS_NAME)
+    try:
+        return None if newest is None else read_index(newest)
+    except CheckpointFormatError:
+        return None
 
 
 def load_run_config(folder: str | os.PathLike[str]) -> PretrainConfig:
