@@ -63,7 +63,7 @@ def test_recipes_are_listed_and_mistakes_named(tmp_path: Path) -> None:
         (["--out", tmp_path, "--train", "t"], "There is no encoder"),
     ):
         failed = call("probe", *arguments)
-        assert failed.exit_code == 1 and words in failed.stderr
+        assert failed.exit_code == 2 and words in failed.stderr
 
 
 def test_killed_while_it_encodes_and_while_it_trains(
