@@ -230,8 +230,8 @@ def usable_events(
         for index in by_path[path]:
             try:
                 event_clip(labelled.items[index], clock, clips, seconds=seconds)
-            except VideoTooShortError as error:
-                early.append(str(error))
+            except VideoTooShortError:
+                early.append(_event_name(labelled.items[index]))
             else:
                 usable.append(index)
     notes = []
@@ -245,7 +245,8 @@ def usable_events(
     if early:
         notes.append(
             f"{len(early)} of {len(labelled)} events come too early in their file to be "
-            f"anticipated and are left out: {_some(early)}"
+            f"anticipated {clips.seconds if seconds is None else seconds:g} s before and are left "
+            f"out: {_some(early)}"
         )
     if not usable:
         raise LabelError(
@@ -261,9 +262,14 @@ def subset(labelled: LabelledSet, indices: Sequence[int]) -> LabelledSet:
     return LabelledSet(items, labelled.label_map, labelled.source, labelled.notes)
 
 
+def _event_name(item: LabelledItem) -> str:
+    start = item.start_seconds
+    return f"{item.path} at " + (f"frame {item.start_frame}" if start is None else f"{start:g} s")
+
+
 def _some(lines: Sequence[str]) -> str:
-    more = f" and {len(lines) - MAX_SHOWN} more." if len(lines) > MAX_SHOWN else ""
-    return " ".join(lines[:MAX_SHOWN]) + more
+    more = f" and {len(lines) - MAX_SHOWN} more" if len(lines) > MAX_SHOWN else ""
+    return ", ".join(lines[:MAX_SHOWN]) + more + "."
 
 
 class _KeptFile:

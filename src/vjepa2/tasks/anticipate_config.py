@@ -84,6 +84,7 @@ class AnticipateConfig(StrictConfig):
         schedule: epochs and the rates of encoder and predictor; probes follow its shape with
             rates of their own.
         horizons: anticipation times that are measured, seconds; empty: `clips.seconds`.
+        measure_every: epochs from one measurement to the next, at the first horizon.
         ablations: also train probes on the encoder's and the predictor's tokens alone.
         runtime: device, element type, checkpoints.
     """
@@ -105,6 +106,7 @@ class AnticipateConfig(StrictConfig):
     batch_size: int = Field(16, ge=1, le=1 << 16)
     schedule: EpochScheduleConfig = EpochScheduleConfig(warmup_epochs=0, final_lr=0)
     horizons: tuple[float, ...] = Field((), max_length=MOST_HORIZONS)
+    measure_every: int = Field(1, ge=1)
     ablations: bool = True
     runtime: RuntimeConfig = RuntimeConfig()
 

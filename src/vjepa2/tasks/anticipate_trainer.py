@@ -104,9 +104,9 @@ class AnticipationTrainer:
     # -- what the engine calls -------------------------------------------------------------------
 
     def run_step(self, step: int) -> dict[str, float]:
-        """Make update `step`; measure before the first one of an epoch."""
+        """Make update `step`; measure before the first one of some epochs."""
         began = time.perf_counter()
-        if step and step % self.per_epoch == 0:
+        if step and step % (self.per_epoch * self.config.measure_every) == 0:
             self.measure(step)
         measured = time.perf_counter()
         batch = self._next(step)
