@@ -15,12 +15,11 @@ from benchmarks.common import RESULTS, parser
 ROOT = Path(__file__).parent.parent
 BEGIN = "<!-- table: begin (python -m benchmarks.table --write) -->"
 END = "<!-- table: end -->"
-MONTH = "202611"
 
 
 def load(what: str, hardware: str = "cpu") -> dict[str, Any]:
-    """Content of one result file."""
-    path = RESULTS / f"{what}_{hardware}_{MONTH}.json"
+    """Content of the newest result file."""
+    path = max(RESULTS.glob(f"{what}_{hardware}_20????.json"))
     content: dict[str, Any] = json.loads(path.read_text())
     return content
 
