@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,17 @@ from vjepa2.errors import (
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.pretrain import PretrainResult, pretrain
 from vjepa2.tasks.pretrain_batches import Batches, StreamBatches, own_micro_batches
-from vjepa2.tasks.pretrain_folder import load_run_config, newest_index
+from vjepa2.tasks.pretrain_folder import (
+    Rollbacks,
+    load_run_config,
+    newest_index,
+    read_rollbacks,
+    write_rollbacks,
+)
 from vjepa2.tasks.pretrain_networks import make_networks, start_model
 from vjepa2.tasks.pretrain_resolve import may_differ, with_micro_batches
 from vjepa2.tasks.pretrainer import Pretrainer
+from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes
 from vjepa2.training.health import HealthMonitor, Verdict
 
@@ -387,6 +395,68 @@ def test_a_rolled_back_run_keeps_its_rate_after_a_kill_and_lowers_it_again(
     wanted = [tiny_run(clips).schedule.rates(step).lr for step in range(8)]
     assert rates[:4] == pytest.approx(wanted[:4])
     assert rates[4:] == pytest.approx([rate / 4 for rate in wanted[4:]])
+
+
+def test_a_kill_in_the_middle_of_a_roll_back_changes_nothing(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the note and the discarding of later checkpoints."""
+    options = {
+        "health": {"action": "rollback", "every": 2},
+        "runtime": {"checkpoint_every": 2, "keep_checkpoints": 5},
+    }
+    alarm_at(6, monkeypatch)
+    run_quietly(tiny_run(clips, **options), tmp_path / "whole")
+    monkeypatch.undo()
+    alarm_at(6, monkeypatch)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "discard_after", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_quietly(tiny_run(clips, **options), tmp_path / "killed")
+    assert (tmp_path / "killed/checkpoints/step-0000006").exists()
+    result = run_quietly(tiny_run(clips, **options), tmp_path / "killed")
+    assert result.resumed_from == 4
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    note = Rollbacks(lr_factor=0.5, count=1)
+    assert read_rollbacks(tmp_path / "killed") == read_rollbacks(tmp_path / "whole") == note
+    # Also over several starts, a run goes back three times only.
+    write_rollbacks(tmp_path / "killed", replace(note, count=3))
+    shutil.rmtree(tmp_path / "killed/checkpoints/step-0000012")
+    monkeypatch.undo()
+    alarm_at(10, monkeypatch)
+    with pytest.raises(DivergedError, match="3 times already"):
+        run_quietly(tiny_run(clips, **options), tmp_path / "killed")
+
+
+def test_notes_of_an_earlier_run_do_not_reach_a_new_one(clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_rollbacks(run, Rollbacks(lr_factor=0.5, count=1, to_step=0))
+    (run / "bad_files.jsonl").write_text('{"path": "old.mp4", "count": 1}\n')
+    run_quietly(tiny_run(clips), run, stop_at=2)
+    result = run_quietly(tiny_run(clips), run, stop_at=4)
+    assert result.bad_files == 0
+    wanted = [tiny_run(clips).schedule.rates(step).lr for step in range(4)]
+    assert [line["lr"] for line in lines_of(run, "step")] == pytest.approx(wanted)
+
+
+def test_an_alarm_stops_every_start_until_told_otherwise(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(4):
+        np.save(folder / f"{number}.npy", np.full((8, 40, 40, 3), 80, np.uint8))
+    config = tiny_run(folder, health={"action": "stop", "every": 2})
+    first, *others = [run_quietly(config, tmp_path / "run") for _ in range(3)]
+    assert first.reason == "alarm"
+    for again in others:
+        assert (again.reason, again.step) == ("alarm", first.step)
+        assert "health.action=warn" in again.alarm
+    config = tiny_run(folder, health={"action": "warn", "every": 2})
+    assert run_quietly(config, tmp_path / "run").reason == "finished"
 
 
 @pytest.mark.parametrize(("channels", "pixel_max"), [(1, 255.0), (12, 10_000.0)])

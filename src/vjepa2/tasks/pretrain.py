@@ -23,9 +23,11 @@ from vjepa2.tasks.pretrain_folder import (
     FORECAST_NAME,
     METRICS_NAME,
     MODEL_NAME,
+    clear_notes,
     count_bad_files,
     is_run,
     newest_index,
+    read_rollbacks,
 )
 from vjepa2.tasks.pretrain_forecast import announce, run_forecasts
 from vjepa2.tasks.pretrain_networks import (
@@ -169,6 +171,10 @@ def pretrain(
             enabled=processes.is_first,
             tensorboard=run / "tensorboard" if config.runtime.tensorboard else None,
         )
+        if (back_to := read_rollbacks(run).to_step) in store.steps():  # killed while it went back
+            assert back_to is not None
+            with store.lock():
+                store.discard_after(back_to)
         # What does not fit the run in the folder is refused before any work.
         latest = store.latest()
         network = None if latest is None else stored_network(store.values(latest))
@@ -187,6 +193,7 @@ def pretrain(
             start_from_run(trainer)
             with store.lock():  # not under the feet of a run that has just begun here
                 if processes.is_first:
+                    clear_notes(run)
                     write_json(run / CONFIG_NAME, config.model_dump(mode="json"))
                     write_json(run / FORECAST_NAME, numbers)
         try:

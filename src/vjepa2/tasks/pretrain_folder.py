@@ -10,15 +10,21 @@ model/             the averaged encoder, the predictor and the processor, for ev
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vjepa2.data.sample import BadFile
-from vjepa2.errors import CheckpointFormatError, CheckpointNotFoundError, ConfigError
-from vjepa2.files import atomic_path
+from vjepa2.errors import (
+    CheckpointFormatError,
+    CheckpointNotFoundError,
+    ConfigError,
+    OutputError,
+)
+from vjepa2.files import atomic_path, write_json
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.training.checkpoint_folder import step_name, steps_in
 from vjepa2.training.checkpoint_index import CheckpointIndex, read_index
@@ -96,22 +102,66 @@ def count_bad_files(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def read_lr_factor(folder: str | os.PathLike[str]) -> float:
-    """What roll-backs have left of the learning rate; 1 without any.
+@dataclass(frozen=True)
+class Rollbacks:
+    """The note on what alarms did to a run, written before anything is discarded.
+
+    Attributes:
+        lr_factor: what is left of the learning rate.
+        count: of roll-backs so far.
+        to_step: checkpoint that the last one goes back to; None once the later ones are gone.
+    """
+
+    lr_factor: float = 1.0
+    count: int = 0
+    to_step: int | None = None
+
+
+def read_rollbacks(folder: str | os.PathLike[str]) -> Rollbacks:
+    """The note of the run in a folder; without one nothing was rolled back.
 
     Raises:
-        ConfigError: the note on them is damaged.
+        ConfigError: it is damaged.
     """
     path = Path(folder) / ROLLBACKS_NAME
     if not path.exists():
-        return 1.0
+        return Rollbacks()
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["lr_factor"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        factor, to_step = float(values["lr_factor"]), values.get("to_step")
+        halvings = max(0, round(-math.log2(factor)))  # notes of earlier versions hold no count
+        return Rollbacks(
+            factor,
+            int(values.get("count", halvings)),
+            None if to_step is None else int(to_step),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ConfigError(
             f"{path} cannot be read ({error}). It holds by how much roll-backs have lowered the "
             'learning rate: write {"lr_factor": 0.5} into it for one roll-back.'
         ) from error
+
+
+def write_rollbacks(folder: Path, note: Rollbacks) -> None:
+    """Write the note.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_json(folder / ROLLBACKS_NAME, asdict(note))
+
+
+def clear_notes(folder: Path) -> None:
+    """Remove what an earlier run in the folder has noted; one begins anew.
+
+    Raises:
+        OutputError: they cannot be removed.
+    """
+    for name in (ROLLBACKS_NAME, BAD_FILES_NAME):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"Cannot remove {folder / name}: {error.strerror}.") from error
 
 
 def add_bad_files(path: Path, found: Sequence[BadFile]) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,16 @@ from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_folder import (
     BAD_FILES_NAME,
     CONFIG_NAME,
-    ROLLBACKS_NAME,
+    Rollbacks,
     add_bad_files,
-    read_lr_factor,
+    read_rollbacks,
+    write_rollbacks,
 )
 from vjepa2.tasks.pretrain_health import HeldOut
 from vjepa2.tasks.pretrain_networks import Networks, mark_of
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes
-from vjepa2.training.engine import RollBack, StopTraining
+from vjepa2.training.engine import MAX_ROLLBACKS, RollBack, StopTraining, too_many_rollbacks
 from vjepa2.training.health import HealthMonitor, Verdict
 from vjepa2.training.health_measures import stall_share
 from vjepa2.training.metrics import MetricsLog
@@ -113,7 +115,7 @@ class Pretrainer:
         self.held_out: HeldOut | None = None
         self.lr_factor = 1.0
         self.failure: BadFilesError | None = None
-        self._files_differ = False
+        self._files_differ = self._is_resumed = False
         self.start_note = ""  # told once, at the first update
 
     # -- what the engine calls -------------------------------------------------------------------
@@ -173,9 +175,14 @@ class Pretrainer:
                 "another folder."
             )
         self.monitor.load_state_dict(values["monitor"])
-        self.lr_factor = min(float(values["lr_factor"]), read_lr_factor(self.folder))
+        note = read_rollbacks(self.folder)
+        self.lr_factor = min(float(values["lr_factor"]), note.lr_factor)
+        self._is_resumed = True
         self.batches.restart()
+        self.processes.barrier()  # all have read the note
         if self.processes.is_first:  # what may differ when a run goes on
+            if note.to_step is not None:
+                write_rollbacks(self.folder, replace(note, to_step=None))
             write_json(self.folder / CONFIG_NAME, self.config.model_dump(mode="json"))
         self._files_differ = values.get("files") not in (None, self.batches.fingerprints)
 
@@ -322,28 +329,40 @@ class Pretrainer:
         self.monitor.load_state_dict(state)
         self._protect(step)
         if not is_last:
-            self._react(step, verdict)
+            self._react(step, verdict, is_standing=self._is_resumed)
+            self._is_resumed = False
         elif verdict.new:
             self.log.event(step, **_event(verdict))
         return verdict
 
-    def _react(self, step: int, verdict: Verdict) -> None:
+    def _react(self, step: int, verdict: Verdict, *, is_standing: bool = False) -> None:
+        """Log a new verdict, and do what `health.action` says about an alarm.
+
+        Args:
+            is_standing: an alarm counts although the run had it before: it was started again.
+        """
         if verdict.new:
             self.log.event(step, **_event(verdict))
-        if not verdict.alarm or not verdict.new:
+        if not verdict.alarm or not (verdict.new or is_standing):
             return
         action = self.config.health.action
         if action == "stop":
-            raise StopTraining(str(verdict))
+            raise StopTraining(f"{verdict} Set health.action=warn to train on all the same.")
         if action == "rollback":
             healthy = self.monitor.last_healthy_step
             known = [saved for saved in self.store.steps() if saved <= (healthy or 0)]
             if not known:
                 raise StopTraining(f"{verdict} There is no healthy checkpoint to go back to.")
-            # At the rate of before, the same updates would end as before; also after a kill.
+            count = read_rollbacks(self.folder).count
+            if count >= MAX_ROLLBACKS:
+                raise too_many_rollbacks(str(verdict), self.store)
+            # At the rate of before, the same updates would end as before. A kill from here on
+            # finds the note and finishes what it says.
             self.lr_factor *= ROLLBACK_LR_FACTOR
+            self.processes.barrier()  # all have read the note
             if self.processes.is_first:
-                write_json(self.folder / ROLLBACKS_NAME, {"lr_factor": self.lr_factor})
+                note = Rollbacks(self.lr_factor, count + 1, to_step=max(known))
+                write_rollbacks(self.folder, note)
             self.processes.barrier()
             raise RollBack(max(known), str(verdict))
 

@@ -268,11 +268,7 @@ class _Engine:
     def _roll_back(self, wish: RollBack) -> None:
         self.num_rollbacks += 1
         if self.num_rollbacks > MAX_ROLLBACKS:
-            raise DivergedError(
-                f"The run went back {MAX_ROLLBACKS} times already and wants to again "
-                f"({wish.reason}). Change the configuration; the checkpoints are in "
-                f"{self.store.folder}."
-            )
+            raise too_many_rollbacks(wish.reason, self.store)
         from_step = self.step
         self.store.discard_after(wish.step)
         self._load(wish.step)
@@ -296,6 +292,14 @@ class _Engine:
             f"Step {self.step} ran out of memory on {self.processes.device}"
             f"{memory_numbers(self.processes.device)}: {str(error).splitlines()[0][:200]} {advice}"
         )
+
+
+def too_many_rollbacks(reason: str, store: CheckpointStore) -> DivergedError:
+    """What a run ends with that went back `MAX_ROLLBACKS` times and wants to again."""
+    return DivergedError(
+        f"The run went back {MAX_ROLLBACKS} times already and wants to again ({reason}). Change "
+        f"the configuration; the checkpoints are in {store.folder}."
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
