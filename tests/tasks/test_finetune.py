@@ -262,6 +262,18 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     )
 
 
+def test_a_run_goes_on_without_what_it_started_from(
+    places: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(places[2], tmp_path / "start")
+    config = tiny_finetuning(places[0], places[1], tmp_path / "start", drop_path_rate=0.3)
+    run(config, tmp_path / "whole")
+    run(config, tmp_path / "parts", stop_at=4)
+    shutil.rmtree(tmp_path / "start")
+    run(config, tmp_path / "parts")
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
 def test_the_best_epoch_is_kept(
     places: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,11 +66,11 @@ def test_smoothing_is_that_of_pytorch() -> None:
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_shares_are_of_the_beta_distribution(alpha: float) -> None:
     """Mean 1/2, variance 1 / (4 (2 alpha + 1)); a function of seed, step and video."""
-    shares = mix_shares(alpha, seed=5, step=0, indices=range(4000)).double()
-    assert float(shares.mean()) == pytest.approx(0.5, abs=0.025)
-    assert float(shares.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.07)
+    shares = mix_shares(alpha, seed=5, step=0, indices=range(1500)).double()
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.04)
+    assert float(shares.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.12)
     assert torch.equal(
-        mix_shares(alpha, seed=5, step=0, indices=[17, 3999]), shares[[17, 3999]].float()
+        mix_shares(alpha, seed=5, step=0, indices=[17, 1499]), shares[[17, 1499]].float()
     )
     for seed, step in ((6, 0), (5, 1)):
         other = mix_shares(alpha, seed=seed, step=step, indices=range(50)).double()

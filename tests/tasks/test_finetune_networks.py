@@ -166,10 +166,11 @@ def test_one_segment_equals_the_model_and_several_are_read_together(encoder: Pat
 
 
 def test_frozen_blocks_have_no_stochastic_depth(encoder: Path) -> None:
-    model = made(encoder, drop_path_rate=0.5)
+    model = made(encoder)
+    config = FineTuneConfig(method="last_blocks", last_blocks=1, drop_path_rate=0.5)
+    choose_trained(model, config)
     assert [block.drop_path.probability for block in model.vjepa2.encoder.layer] == [0.0, 0.5]
     assert model.config.drop_path_rate == 0.0  # of the saved model
-    choose_trained(model, FineTuneConfig(method="last_blocks", last_blocks=1))
     step = ClassifierStep(model).train()
     assert [block.training for block in model.vjepa2.encoder.layer] == [False, True]
     assert step.eval() is step and not model.vjepa2.encoder.layer[1].training

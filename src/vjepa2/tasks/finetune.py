@@ -29,11 +29,11 @@ from vjepa2.tasks.finetune_data import FineTuneData, check_data, read_data
 from vjepa2.tasks.finetune_export import finished_classifier, save_classifier
 from vjepa2.tasks.finetune_forecast import finetune_forecast, forecast_text
 from vjepa2.tasks.finetune_networks import (
-    Start,
     choose_trained,
+    describe_start,
     find_start,
-    kept_parts,
     make_classifier,
+    stored_classifier,
 )
 from vjepa2.tasks.finetuner import BEST, FineTuner, epoch_text
 from vjepa2.tasks.pretrain_folder import (
@@ -165,8 +165,6 @@ def finetune(
         torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
     ):
         speaks = processes.is_first and not quiet
-        start = find_start(config.start_from)
-        data = read_data(config, start)
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,
             config=config.model_dump(mode="json"),
@@ -174,13 +172,27 @@ def finetune(
             keep=config.runtime.keep_checkpoints,
             may_differ=MAY_DIFFER,
         )
+        newest = store.latest()
+        stored = {} if newest is None else store.values(newest)
+        if newest is None:
+            start = find_start(config.start_from)
+            known = start.class_names if config.head.start == "auto" else ()
+            data = read_data(config, known=known)
+            beginning = describe_start(config.head, start, data.class_names)
+        else:
+            data = read_data(config, known=tuple(stored["class_names"]))
+            beginning = f"update {newest} of the run in {run}"
         hashes = _checked_hashes(run, data, store, processes, quiet=not speaks)
         log = MetricsLog(
             run / METRICS_NAME,
             enabled=processes.is_first,
             tensorboard=run / "tensorboard" if config.runtime.tensorboard else None,
         )
-        model = make_classifier(config, start, data.class_names)
+        model = (
+            make_classifier(config, start, data.class_names)
+            if newest is None
+            else stored_classifier(stored)
+        )
         network = model.config
         choose_trained(model, config)
         trainer = FineTuner(
@@ -190,8 +202,8 @@ def finetune(
             if stop_at is not None:
                 check_stop_at(stop_at, trainer.schedule.num_steps)
             if speaks:
-                _announce(config, start, data, hashes["notes"], trainer)
-            if store.latest() is None:
+                _announce(config, beginning, data, hashes["notes"], trainer)
+            if newest is None:
                 with store.lock():  # not under the feet of a run that has just begun here
                     if processes.is_first:
                         write_json(run / CONFIG_NAME, config.model_dump(mode="json"))
@@ -293,25 +305,19 @@ def _checked_hashes(
 
 def _announce(
     config: FineTuneConfig,
-    start: Start,
+    beginning: str,
     data: FineTuneData,
     notes: Sequence[str],
     trainer: FineTuner,
 ) -> None:
     """Say on stderr what will be trained on what, and what it costs."""
     names = data.class_names
-    kept = kept_parts(config.head, start, names)
-    head = {
-        "nothing": "a fresh attentive head",
-        "pooler": "the classifier's pooler, a fresh linear layer for other classes",
-        "head": "the classifier's own head",
-    }[kept]
     epochs = f"{config.schedule.epochs} epochs of {trainer.per_epoch}"
     val = "none: the last epoch is kept" if data.val is None else f"{len(data.val)} videos"
     lines = [
         *(f"Note        {note}" for note in (*data.notes, *notes)),
         f"Train       {len(data.train)} videos of {len(names)} classes; validation {val}",
-        f"Start       {start.name} with {head}",
+        f"Start       {beginning}",
         f"Updates     {trainer.schedule.num_steps}: {epochs}, {trainer.batch_size} videos each",
         forecast_text(finetune_forecast(config, trainer.model, trainer.processes)),
     ]

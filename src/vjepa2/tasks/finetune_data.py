@@ -11,7 +11,6 @@ from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.data.splits import check_splits, content_hashes
 from vjepa2.errors import LabelError
 from vjepa2.tasks.finetune_config import FineTuneConfig
-from vjepa2.tasks.finetune_networks import Start
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,16 @@ class FineTuneData:
         return {name: set_mark(found) for name, found in sets.items() if found is not None}
 
 
-def read_data(config: FineTuneConfig, start: Start) -> FineTuneData:
-    """Read and check the labelled videos of a run.
+def read_data(config: FineTuneConfig, *, known: tuple[str, ...] = ()) -> FineTuneData:
+    """Read the labelled videos of a run.
 
-    Where a classifier is trained on and knows all classes, its numbers for them are kept.
+    Args:
+        config: of the run.
+        known: class names of a classifier that is trained further, by number; its numbers are
+            kept where it knows every class.
 
     Raises:
-        LabelError: no such label, one class only, or classes that are measured but never learned.
-        LeakError: a video is in both sets.
+        LabelError: no such label, one class only, or a class is measured that is never learned.
         DataError: a list is malformed, or its files are not there.
     """
     wanted, head = config.data, config.data.head
@@ -66,11 +67,10 @@ def read_data(config: FineTuneConfig, start: Start) -> FineTuneData:
             f"{wanted.train} has one class only, {names[0]!r}: there is nothing to tell apart. "
             "Add videos of another class."
         )
-    if config.head.start == "auto" and start.is_classifier and set(names) <= set(start.class_names):
-        known = LabelMap({**train.label_map.heads, head: start.class_names})
+    if set(names) <= set(known):
         train = read_labelled(
             wanted.train,
-            label_map=known,
+            label_map=LabelMap({**train.label_map.heads, head: known}),
             layout=wanted.layout,
             split=wanted.train_split,
             options=wanted.options,

@@ -1,9 +1,10 @@
 """The network of a fine-tuning run: encoder, attentive head, and what of them is trained."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -94,6 +95,16 @@ def kept_parts(head: HeadConfig, start: Start, class_names: tuple[str, ...]) -> 
     return "head" if start.class_names == class_names else "pooler"
 
 
+def describe_start(head: HeadConfig, start: Start, class_names: tuple[str, ...]) -> str:
+    """What a run starts from, in words; arguments as in `kept_parts`."""
+    words = {
+        "nothing": "a fresh attentive head",
+        "pooler": "its pooler, and a fresh linear layer for other classes",
+        "head": "its own head",
+    }
+    return f"{start.name} with {words[kept_parts(head, start, class_names)]}"
+
+
 def make_classifier(
     config: FineTuneConfig, start: Start, class_names: tuple[str, ...]
 ) -> VJEPA2ForVideoClassification:
@@ -125,12 +136,24 @@ def make_classifier(
         {"id2label": labels, "problem_type": "single_label_classification"}
     )
     model.num_labels = len(labels)
-    _set_drop_path(model.vjepa2.encoder, config.drop_path_rate)
     return model.train()
 
 
+def stored_classifier(values: Mapping[str, Any]) -> VJEPA2ForVideoClassification:
+    """The classifier of a run that goes on, to be filled from its checkpoint.
+
+    What the run once started from need not be there any more.
+
+    Args:
+        values: small values of the checkpoint.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = VJEPA2Config.from_dict(values["network"])
+        return VJEPA2ForVideoClassification(network).train()
+
+
 def choose_trained(model: VJEPA2ForVideoClassification, config: FineTuneConfig) -> None:
-    """Freeze what the run does not train; put adapters in for method "lora".
+    """Freeze what the run does not train; put adapters in for method "lora"; set what is random.
 
     Never trained are the predictor, which classifying does not use, the norms of levels that the
     head does not read, and V-JEPA 2.1's parts for still images.
@@ -141,6 +164,7 @@ def choose_trained(model: VJEPA2ForVideoClassification, config: FineTuneConfig) 
     """
     encoder = model.vjepa2.encoder
     depth = len(encoder.layer)
+    _set_drop_path(encoder, config.drop_path_rate)
     model.vjepa2.requires_grad_(False)
     if config.method == "lora":
         with_adapters(model.vjepa2, config.adapters, seed=config.seed)

@@ -140,6 +140,8 @@ class FineTuner:
                 "best": self.best,
                 "history": self.history,
                 "data": self.data.fingerprints(),
+                "class_names": list(self.data.class_names),
+                "network": self.model.config.to_dict(),
             },
         )
 
