@@ -129,6 +129,14 @@ def test_published_gpus_share_clips_and_images(
     assert config.images.batch_size // images == 3072 // config.clip.micro_batch == gpus // 2
 
 
+@pytest.mark.parametrize("recipe", [name for name in recipes() if name.startswith("vjepa21_")])
+def test_updates_of_the_paper_are_shared_by_64_processes(recipe: str) -> None:
+    config = get_recipe(recipe)
+    assert config.images is not None
+    assert config.clip.batch_size // config.clip.micro_batch == 64
+    assert config.images.batch_size // config.images.micro_batch == 64
+
+
 def test_image_batches_of_the_configuration_files() -> None:
     found = {
         name: get_recipe(name, mode="published_config").images.batch_size

@@ -34,6 +34,7 @@ from vjepa2.tasks.pretrain_folder import (
     read_rollbacks,
     write_rollbacks,
 )
+from vjepa2.tasks.pretrain_health import labelled_clips
 from vjepa2.tasks.pretrain_networks import make_networks, start_model
 from vjepa2.tasks.pretrain_resolve import may_differ, with_micro_batches
 from vjepa2.tasks.pretrainer import Pretrainer
@@ -156,6 +157,27 @@ def test_the_model_is_the_average_and_embeds(clips: Path, tmp_path: Path) -> Non
     [row] = vjepa2.embed(np.load(clips / "clip_00.npy"), model=str(result.model))
     assert row.embedding.shape == (32,)
     assert bool(torch.as_tensor(row.embedding).isfinite().all())
+
+
+def test_the_average_follows_a_rising_momentum(clips: Path, tmp_path: Path) -> None:
+    config = tiny_run(
+        clips,
+        schedule={"num_steps": 3, "momentum": 0.5, "final_momentum": 0.9},
+        runtime={"checkpoint_every": 1, "keep_checkpoints": 5},
+    )
+    run_quietly(config, tmp_path / "run")
+    first, *others = (
+        load_file(tmp_path / f"run/checkpoints/step-000000{step}/part-0000.safetensors")
+        for step in (1, 2, 3)
+    )
+    momenta = [config.schedule.rates(step).momentum for step in range(3)]
+    assert len(set(momenta)) == 3
+    name = "layer.0.attention.query.weight"
+    average = first[f"modules.average.{name}"]
+    for momentum, stored in zip(momenta[1:], others, strict=True):
+        student = stored[f"modules.student.encoder.{name}"]
+        average = momentum * average + (1 - momentum) * student
+        torch.testing.assert_close(stored[f"modules.average.{name}"], average, rtol=0, atol=1e-7)
 
 
 def test_the_callers_random_numbers_go_on(clips: Path, tmp_path: Path) -> None:
@@ -324,6 +346,28 @@ def test_online_probes_of_a_labelled_list(clips: Path, tmp_path: Path) -> None:
     bare.write_text("\n".join(["path", *(str(clips / name) for name in names)]) + "\n")
     with pytest.raises(LabelError, match="10 of 10 files have no label"):
         run_quietly(tiny_run(clips, health={"labelled": str(bare)}), tmp_path / "unlabelled")
+
+
+def test_every_part_of_a_long_labelled_list_is_asked(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sorted by class, with any numbers as labels; the first source holds still images."""
+    monkeypatch.setattr("vjepa2.tasks.pretrain_health.MAX_LABELLED_CLIPS", 20)
+    rows = [f"{clips}/clip_{i % 10:02d}.npy,{-1 if i < 40 else 10**12}" for i in range(80)]
+    (tmp_path / "labelled.csv").write_text("\n".join(["path,label", *rows]))
+    config = tiny_run(
+        clips,
+        data={
+            "sources": [
+                {"path": str(clips), "kind": "image"},
+                {"path": str(clips), "frame_step": 1},
+            ]
+        },
+        health={"labelled": str(tmp_path / "labelled.csv")},
+    )
+    pixels, labels = labelled_clips(config)
+    assert len(pixels) == len(labels) == 20
+    assert set(labels.tolist()) == {-1, 10**12}
 
 
 def alarm_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,6 +572,9 @@ def test_a_run_goes_on_elsewhere_and_remembers_what_was_changed(
         ({"start_from": "somewhere"}, "network to null"),
         ({"network": {"in_chans": 12}}, "one per channel"),
         ({"adapters": {}}, "fresh ones would stay random"),
+        ({"network": {"levels": [0, 1]}}, "levels belong to V-JEPA 2.1"),
+        ({"optim": {"betas": (2.0, 0.9)}}, "betas.0: Input should be less than 1"),
+        ({"augment": {"scale": (0.3, 50.0)}}, "at most 1, got"),
         ({"masks": []}, "nothing to predict"),
         ({"objective": {"context_rise": (0.5, 0.2)}}, "rising"),
         ({"schedule": {"warmup_share": 0.9, "cooldown_share": 0.9}}, "at most 1"),
@@ -557,9 +604,25 @@ def test_what_cannot_run_leaves_nothing_behind(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_another_run_lists_the_differences(clips: Path, tmp_path: Path) -> None:
+def test_colour_files_are_refused_for_twelve_channels_at_once(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"never opened")
+    config = tiny_run(
+        tmp_path,
+        network={"in_chans": 12},
+        augment={"mean": [0.5] * 12, "std": [0.5] * 12},
+    )
+    with pytest.raises(ConfigError, match=r"12 channels.*holds videos.*clip\.mp4"):
+        run_quietly(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_another_run_lists_the_differences(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_quietly(tiny_run(clips), tmp_path, stop_at=2)
     other = tiny_run(clips, seed=4, schedule={"lr": 1e-3}, data={"workers": 1})
+    # Before networks are made.
+    monkeypatch.setattr("vjepa2.tasks.pretrain.make_networks", None)
     with pytest.raises(CheckpointFormatError) as caught:
         run_quietly(other, tmp_path)
     message = str(caught.value)

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from tiny_models import tiny_config
-from tiny_pretraining import tiny_run
+from tiny_pretraining import tiny_run, write_clips
 from vjepa2.errors import ConfigError
 from vjepa2.masking import MaskConfig, Masks, PackedMasks, draw_masks, image_masks
 from vjepa2.shapes import TokenGrid
 from vjepa2.tasks.pretrain_batches import (
+    Batches,
     grid_of,
     micro_batch_masks,
     own_micro_batches,
@@ -82,6 +83,20 @@ def test_shares_of_whole_masks_are_those_of_their_tokens() -> None:
     for (part, shares), h, v in zip(got, hidden, visible, strict=True):
         assert isinstance(part, PackedMasks)
         assert shares == pytest.approx((3 * h / sum(hidden), 3 * v / sum(visible)))
+
+
+def test_weights_of_an_update_are_shares_of_its_clips(tmp_path: Path) -> None:
+    """Micro-batches of three clips, of which some are longer."""
+    folder = write_clips(tmp_path / "clips")
+    own = [{"path": str(folder), "frame_step": 1, "num_frames": length} for length in (4, 8)]
+    config = tiny_run(folder, data={"sources": own}, clip={"batch_size": 6, "micro_batch": 3})
+    batches = Batches(config, tiny_config(), process(0, 1))
+    parts = [part for step in range(4) for part in batches.next(step)]
+    batches.close()
+    assert len(parts) > 8  # some were cut by length
+    for part in parts:
+        assert part.weight == pytest.approx(len(part.pixels) / 6)
+    assert sum(part.weight for part in parts) == pytest.approx(4)
 
 
 def test_images_have_one_step_of_tokens_and_masks_of_their_own() -> None:

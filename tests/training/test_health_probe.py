@@ -87,6 +87,13 @@ def test_scale_of_a_feature_does_not_matter_and_constant_ones_do_no_harm() -> No
     assert probe_numbers(features, labels, name="x") == probe_numbers(other, labels, name="x")
 
 
+def test_any_whole_numbers_are_labels() -> None:
+    labels = torch.arange(40) % 2
+    features = torch.randn(40, 6) + 2 * torch.nn.functional.one_hot(labels, 6)
+    strange = torch.tensor([-1, 10**12])[labels]
+    assert probe_numbers(features, strange, name="x") == probe_numbers(features, labels, name="x")
+
+
 def test_too_few_labels_are_refused() -> None:
     with pytest.raises(LabelError, match="3 clips of 2 classes.*two clips each"):
         probe_numbers(torch.randn(3, 4), torch.tensor([0, 0, 1]), name="x")

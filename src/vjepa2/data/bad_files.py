@@ -10,10 +10,13 @@ from dataclasses import replace
 
 from vjepa2.data.file_table import FileTable
 from vjepa2.data.sample import Answer, BadFile, Sample
-from vjepa2.data.settings import DataConfig
-from vjepa2.errors import BadFilesError
+from vjepa2.data.settings import AugmentConfig, DataConfig
+from vjepa2.data.suffixes import file_kind
+from vjepa2.errors import BadFilesError, ConfigError
 
 NUM_SHOWN = 5
+COLOUR_CHANNELS = (1, 3)  # that videos and pictures are read as
+MAX_LOOKED_AT = 1000
 # One bit a file: 8 MiB that count 6 million names to within 5 %, smaller sets exactly.
 NUM_BITS = 1 << 26
 
@@ -140,6 +143,29 @@ def check_missing(tables: Sequence[FileTable], config: DataConfig) -> None:
             f"max_bad_share={config.max_bad_share:g} allows. Mend the list, or raise "
             f"data.max_bad_share. Such as: {'; '.join(missing[:NUM_SHOWN])}"
         )
+
+
+def check_channels(tables: Sequence[FileTable], config: DataConfig, augment: AugmentConfig) -> None:
+    """Refuse sources whose names promise colour only, where frames have other channels.
+
+    Raises:
+        ConfigError: no file of a source can have `augment.num_channels` channels.
+    """
+    if augment.num_channels in COLOUR_CHANNELS:
+        return
+    for table, source in zip(tables, config.sources, strict=True):
+        names = [table[index] for index in range(min(len(table), MAX_LOOKED_AT))]
+        kinds = {
+            (file_kind(ref.member or ref.path) or "video") if source.kind == "auto" else source.kind
+            for ref in names
+        }
+        if "array" not in kinds:
+            raise ConfigError(
+                f"The run is set up for {augment.num_channels} channels (the length of "
+                f"augment.mean), and {source.path} holds videos or pictures, which have "
+                f"{' or '.join(map(str, COLOUR_CHANNELS))}, such as {names[0].name}. Give array "
+                "files, or a recipe for colour."
+            )
 
 
 def _files(count: int) -> str:

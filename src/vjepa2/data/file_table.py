@@ -8,8 +8,9 @@ kept as one run of bytes with the place where each begins: 10 million names of 6
 import hashlib
 import os
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,10 +123,22 @@ class FileTable:
             return FileRef(self._shards[shard], known, name, offset, size_bytes)
         return FileRef(os.path.join(self._root, name), known)  # noqa: PTH118  # may be a URL
 
+    def some(self, indices: Sequence[int]) -> Self:
+        """A table of some of the files, in the order of `indices`."""
+        table = type(self)(self._root)
+        table.class_names = self.class_names
+        table._shards = list(self._shards)
+        for index in indices:
+            table._names.append(self._names[index])
+            table._labels.append(self._labels[index])
+            table._places.extend(self._places[3 * index : 3 * index + 3])
+        return table
+
     def fingerprint(self) -> str:
         """Digest of the names in their order, wherever the folder lies.
 
-        A run that is resumed uses the same files only if this has not changed.
+        A run that is resumed uses files of the same names only if this has not changed; what
+        the files hold is not looked at.
         """
         return self._names.fingerprint()
 

@@ -159,6 +159,8 @@ class AugmentConfig(StrictConfig):
         for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
             if not 0 < low <= high:
                 raise ConfigError(f"{name} must be two rising numbers above 0, got {(low, high)}")
+        if self.scale[1] > 1:
+            raise ConfigError(f"scale is a share of the frame, at most 1, got {self.scale}")
         if self.crop != "random" and self.flip:
             raise ConfigError(
                 f"crop={self.crop!r} is for evaluation, without chance: set flip to 0 as well, or "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vjepa2.data.augment import to_pixels
-from vjepa2.data.bad_files import BadFileCounter
+from vjepa2.data.bad_files import BadFileCounter, check_channels
 from vjepa2.data.file_table import FileTable
 from vjepa2.data.loader import ClipLoader
 from vjepa2.data.manifest import read_source
@@ -337,6 +337,9 @@ class Batches:
         self.fingerprints = [
             table.fingerprint() for table in (*self.clip_tables, *self._image_tables)
         ]
+        check_channels(self.clip_tables, config.data, config.augment)
+        if config.images is not None:
+            check_channels(self._image_tables, config.images.data, config.augment)
         # Of clips and of images; they outlive the loaders, of which every phase has others.
         self._counters = [BadFileCounter(config.data, sum(map(len, self.clip_tables)))]
         if config.images is not None:
@@ -430,11 +433,7 @@ def fixed_clips(
     """
     augment = config.augment.evaluation()
     sources = tuple(source.model_copy(update={"num_frames": None}) for source in data.sources)
-    # Files of the run are judged, and noted, while it trains.
-    share = data.max_bad_share if tables is None else 1.0
-    quiet = data.model_copy(
-        update={"workers": 0, "prefetch": 1, "sources": sources, "max_bad_share": share}
-    )
+    quiet = data.model_copy(update={"workers": 0, "prefetch": 1, "sources": sources})
     with ClipLoader(
         quiet,
         augment,

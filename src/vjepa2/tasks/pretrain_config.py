@@ -64,6 +64,17 @@ class NetworkConfig(StrictConfig):
     drop_path_rate: float = Field(0.0, ge=0, lt=1)
     initializer_range: float = Field(0.02, gt=0)
 
+    @model_validator(mode="after")
+    def _has_levels(self) -> Self:
+        names = ("levels", "pred_num_levels", "pred_output_size")
+        given = [name for name in names if getattr(self, name) is not None]
+        if given and self.variant == "vjepa2":
+            raise ConfigError(
+                f"{' and '.join(given)} belong to V-JEPA 2.1: leave them out, or set variant to "
+                "'vjepa2_1'"
+            )
+        return self
+
     def network(self, *, crop_size: int, num_frames: int) -> VJEPA2Config:
         """Configuration of the model; crop and frames are only what its processor makes."""
         own: dict[str, object] = {}

@@ -56,7 +56,8 @@ class HeldOut:
         self._config, self._networks, self._device = config, networks, processes.device
         self._portion, _ = own_micro_batches(config.clip, processes)
         self.pixels, _ = fixed_clips(
-            config.data,
+            # Files of the run are judged, and noted, while it trains.
+            config.data.model_copy(update={"max_bad_share": 1.0}),
             config,
             seed=config.seed ^ HELD_OUT_SEED,
             count=config.health.num_clips,
@@ -73,7 +74,7 @@ class HeldOut:
             )
             for number, mask in enumerate(stream.masks)
         ]
-        self._labelled = _labelled_clips(config) if config.health.labelled else None
+        self._labelled = labelled_clips(config) if config.health.labelled else None
         self._tokens: tuple[_Shown, _Shown] | None = None
 
     @torch.no_grad()
@@ -190,21 +191,34 @@ def as_pictures(pixels: Tensor, augment: AugmentConfig) -> Tensor:
     return (shown * 255).round().to(torch.uint8)
 
 
-def _labelled_clips(config: PretrainConfig) -> tuple[Tensor, Tensor]:
+def labelled_clips(config: PretrainConfig) -> tuple[Tensor, Tensor]:
     """Pixels and labels of the list for the online probe, on the CPU."""
     path = config.health.labelled
     assert path is not None
-    first = config.data.sources[0]
-    source = SourceConfig(
-        path=path,
-        fps=first.fps,
-        frame_step=first.frame_step,
-        duration_seconds=first.duration_seconds,
-        frames_per_second=first.frames_per_second,
+    moving = [source for source in config.data.sources if source.kind != "image"]
+    if moving:
+        source = SourceConfig(
+            path=path,
+            fps=moving[0].fps,
+            frame_step=moving[0].frame_step,
+            duration_seconds=moving[0].duration_seconds,
+            frames_per_second=moving[0].frames_per_second,
+        )
+    else:
+        source = SourceConfig(path=path, kind="image")
+    table = read_source(source)
+    if len(table) > MAX_LABELLED_CLIPS:  # from all of it: lists are often sorted by class
+        chance = torch.Generator().manual_seed(0)
+        chosen = torch.randperm(len(table), generator=chance)[:MAX_LABELLED_CLIPS]
+        table = table.some(chosen.sort().values.tolist())
+    pixels, labels = fixed_clips(
+        DataConfig(sources=(source,), order="listed", moment="middle"),
+        config,
+        seed=0,
+        count=len(table),
+        device=torch.device("cpu"),
+        tables=[table],
     )
-    count = min(MAX_LABELLED_CLIPS, len(read_source(source)))
-    data = DataConfig(sources=(source,), order="listed", moment="middle")
-    pixels, labels = fixed_clips(data, config, seed=0, count=count, device=torch.device("cpu"))
     known = [label for label in labels if label is not None]
     if len(known) < len(labels):
         raise LabelError(

@@ -32,7 +32,7 @@ def probe_numbers(
 
     Args:
         features: of labelled clips, as from `pooled_features`; in any order, but always the same.
-        labels: class of every clip, 0 and up.
+        labels: class of every clip; any whole numbers.
         name: of the network; the keys begin with it.
 
     Returns:
@@ -48,9 +48,11 @@ def probe_numbers(
             f"Expected features [n, F] and labels [n], got {list(features.shape)} and "
             f"{list(labels.shape)}."
         )
-    learn, ask = halves(labels.cpu())
+    # Classes by their rank: what numbers they have costs neither memory nor time.
+    _, labels = labels.cpu().unique(return_inverse=True)
+    learn, ask = halves(labels)
     values = features.detach().cpu().double()
-    known, asked = labels.cpu()[learn], labels.cpu()[ask]
+    known, asked = labels[learn], labels[ask]
     mean, spread = values[learn].mean(dim=0), values[learn].std(dim=0, unbiased=False)
     values = (values - mean) / torch.where(spread > 1e-12, spread, 1.0)
     guesses = {

@@ -9,7 +9,7 @@ Sources: published training code of V-JEPA 2; layer-wise rates: arXiv:2106.08254
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -24,18 +24,21 @@ WRAPPER_PARTS = ("_orig_mod", "_checkpoint_wrapped_module", "module")
 LAYER = re.compile(r"(?:^|\.)layer\.(\d+)\.")
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimConfig(StrictConfig):
     """Settings of AdamW that stay the same during a run; rates are those of the schedule.
 
     Attributes:
-        betas: decay of the two running means.
+        betas: decay of the two running means, each from 0 to below 1.
         eps: added to the root of the second.
         clip_norm: longest gradient, over all parameters; None: any (published).
         layer_decay: of the encoder, for continued pretraining: a block's learning rate is this
             much lower than that of the next block. 1: all learn alike.
     """
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     clip_norm: float | None = Field(None, gt=0)
     layer_decay: float = Field(1.0, gt=0, le=1)

@@ -1,8 +1,10 @@
 """The published runs of V-JEPA 2.1 (arXiv:2603.14482), and its distillation.
 
 Published runs give half of their GPUs clips and half images; here every process makes both, so
-that half as many processes do the same. `micro_batch` is what one published GPU held. Data are to
-be given: `--data` and `--set images.data.sources=...`.
+that half as many processes do the same. In mode "published_config" `micro_batch` is what one
+published GPU held. The paper's updates are smaller than those of the configuration files: in mode
+"paper" micro-batches of 2 clips and 36 images share them among up to 64 processes, whatever the
+size. Data are to be given: `--data` and `--set images.data.sources=...`.
 """
 
 from typing import NamedTuple
@@ -162,7 +164,7 @@ def _images(mode: Mode, gpus: _Gpus, *, crop_size: int) -> ImageConfig:
         data=DataConfig(),
         crop_size=crop_size,
         batch_size=2304 if on_paper else gpus.image_batch,
-        micro_batch=gpus.images,
+        micro_batch=36 if on_paper else gpus.images,
         masks=image_masks(),
         context_weight=0.7 if on_paper else 0.5,
     )
