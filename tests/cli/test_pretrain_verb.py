@@ -54,6 +54,12 @@ def test_start_stop_go_on_and_embed(clips: Path, tmp_path: Path) -> None:
 
 
 def test_recipes_are_listed() -> None:
+    lines = call("pretrain", "--recipes").stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    starts = {
+        line.index(line.split()[1], len(name)) for line, name in zip(lines, names, strict=True)
+    }
+    assert starts == {max(map(len, names)) + 1}  # one column
     result = call("pretrain", "--recipes", "--json")
     assert "tiny_cpu" in json.loads(result.stdout.splitlines()[-1])["recipes"]
 
@@ -61,7 +67,12 @@ def test_recipes_are_listed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--recipe", "tiny_cpu"], "empty"),
+        (["--recipe", "tiny_cpu"], "--out RUN"),
+        (["--export", "best"], "--out RUN"),
+        (
+            ["--out", "run", "--recipe", "vitl_pretrain", "--set", "images.data.sources=[]"],
+            "V-JEPA 2.1",
+        ),
         (["--out", "run"], "Name a recipe"),
         (["--out", "run", "--recipe", "tiny"], "Did you mean 'tiny_cpu'"),
         (["--out", "run", "--recipe", "tiny_cpu"], "nothing to learn from"),

@@ -282,7 +282,9 @@ def test_files_that_changed_meanwhile_are_told(
     run_quietly(tiny_run(folder), tmp_path / "run", stop_at=2)
     write_clips(folder, count=4)
     run_quietly(tiny_run(folder), tmp_path / "run", stop_at=4)
-    assert "not those that the run began with" in capfd.readouterr().err
+    assert (
+        "names of a source's files are not those that the run began with" in capfd.readouterr().err
+    )
     events = [line["event"] for line in lines_of(tmp_path / "run", "event")]
     assert events.count("files_changed") == 1
     run_quietly(tiny_run(folder), tmp_path / "run", stop_at=5)
@@ -697,6 +699,7 @@ def test_missing_and_empty_sources(clips: Path, tmp_path: Path) -> None:
         with pytest.raises(VJEPAError) as caught:
             run_quietly(config, tmp_path / "run")
         assert str(path) in str(caught.value)
+        assert ("--data NEW_FOLDER" in str(caught.value)) == (path.name == "nowhere")
         assert isinstance(caught.value, DataError)
 
 

@@ -51,14 +51,18 @@ def pretrain(
       vjepa2 report run
     """
     with answering(as_json=json) as answer:
+        from vjepa2.errors import ConfigError
         from vjepa2.recipes.pretrain import describe_recipes, run_config
         from vjepa2.tasks.pretrain import pretrain as run_pretraining
 
         if recipes:
             described = describe_recipes()
-            text = "\n".join(f"{name:26} {words}" for name, words in described.items())
+            width = max(map(len, described))
+            text = "\n".join(f"{name:{width}} {words}" for name, words in described.items())
             answer.put({"recipes": described}, text=text)
             return
+        if not out:
+            raise ConfigError("Name the folder of the run: --out RUN.")
         if export is not None:
             from vjepa2.tasks.pretrain_export import export_checkpoint
 

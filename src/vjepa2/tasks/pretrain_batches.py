@@ -18,7 +18,7 @@ from vjepa2.data.loader import ClipLoader
 from vjepa2.data.manifest import read_source
 from vjepa2.data.sample import BadFile, Sample
 from vjepa2.data.settings import DataConfig
-from vjepa2.errors import ConfigError
+from vjepa2.errors import ConfigError, DataNotFoundError
 from vjepa2.masking import MaskConfig, Masks, PackedMasks, draw_masks, fitted_to
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.shapes import TokenGrid
@@ -130,6 +130,24 @@ def _fitted(
     config: PretrainConfig, masks: Sequence[MaskConfig], grid: TokenGrid
 ) -> tuple[MaskConfig, ...]:
     return tuple(fitted_to(mask, grid) if config.fit_masks else mask for mask in masks)
+
+
+def read_sources(data: DataConfig, moved: str) -> list[FileTable]:
+    """The files of every source.
+
+    Args:
+        data: sources.
+        moved: option that names another place.
+
+    Raises:
+        DataError: a source cannot be read.
+    """
+    try:
+        return [read_source(source) for source in data.sources]
+    except DataNotFoundError as error:
+        raise DataNotFoundError(
+            f"{error} If the files were moved, say where to: {moved}."
+        ) from error
 
 
 class StreamBatches:
@@ -331,9 +349,12 @@ class Batches:
         for cooldown in (False, True):  # what does not fit is told before any work
             for stream in streams_of(config, network, cooldown=cooldown):
                 own_micro_batches(stream.clip, processes)
-        self.clip_tables = [read_source(source) for source in config.data.sources]
-        pictures = () if config.images is None else config.images.data.sources
-        self._image_tables = [read_source(source) for source in pictures]
+        self.clip_tables = read_sources(config.data, "--data NEW_FOLDER")
+        self._image_tables = (
+            []
+            if config.images is None
+            else read_sources(config.images.data, "--set images.data.sources.0.path=NEW_FOLDER")
+        )
         self.fingerprints = [
             table.fingerprint() for table in (*self.clip_tables, *self._image_tables)
         ]

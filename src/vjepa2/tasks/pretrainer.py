@@ -55,8 +55,8 @@ from vjepa2.training.sharding import choose_sharding, gradient_sync, make_callab
 from vjepa2.training.state import TrainingState
 
 FILES_CHANGED = (
-    "The files of a source are not those that the run began with: it goes on with those that are "
-    "there now, and its clips differ from those of an undisturbed run."
+    "The names of a source's files are not those that the run began with: it goes on with those "
+    "that are there now, and its clips differ from those of an undisturbed run."
 )
 ROLLBACK_LR_FACTOR = 0.5
 

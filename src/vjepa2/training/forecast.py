@@ -102,7 +102,10 @@ class Forecast:
             whole = ""
             if num_steps is not None:
                 whole = f", {_hours(seconds * num_steps)} for {num_steps} updates"
-            parts["Time"] = f"{seconds:.3g} s an update{whole}"
+            parts["Time"] = (
+                f"at least {seconds:.3g} s an update{whole}; waiting for clips, measuring and "
+                "saving come on top"
+            )
         return "\n".join(f"{name:<11} {text}" for name, text in parts.items())
 
 

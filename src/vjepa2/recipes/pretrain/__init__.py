@@ -102,5 +102,11 @@ def run_config(
     settings = list(settings)
     if data and any(setting.strip().startswith("data.sources") for setting in settings):
         raise ConfigError("--data and data.sources both name the videos: give one of them.")
+    of_images = any(setting.strip().startswith("images.") for setting in settings)
+    if of_images and config.images is None:
+        raise ConfigError(
+            f"Recipe {config.recipe!r} learns from clips alone. Still images beside them belong to "
+            "V-JEPA 2.1: take a recipe such as vjepa21_vitl_pretrain, or set images whole."
+        )
     config = config.override(settings)
     return with_data(config, data) if data else config
