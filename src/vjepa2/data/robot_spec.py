@@ -278,12 +278,19 @@ class RobotSpec(StrictConfig):
         Raises:
             ShapeError: an action has too few columns.
         """
-        assert episode.actions is not None
-        raw = self._picked(episode.actions[: len(episode) - 1], self._columns_of_action(episode))
         if meaning == "targets":
             states = self._states(self._picked(episode.states, self.columns))
-            return self._difference(states[:-1], self._states(raw))
-        return self._changes(raw)
+            return self._difference(states[:-1], self.targets(episode))
+        return self._changes(self._recorded_rows(episode))
+
+    def targets(self, episode: Episode) -> Float[Tensor, "T1 K"]:
+        """Recorded actions read as states to be reached, float64.
+
+        Raises:
+            ShapeError: an action has too few columns.
+            InputError: they hold no rotations.
+        """
+        return self._states(self._recorded_rows(episode))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -294,6 +301,10 @@ class RobotSpec(StrictConfig):
     @property
     def _angle(self) -> float:
         return math.pi / 180 if self.angle_unit == "degrees" else 1.0
+
+    def _recorded_rows(self, episode: Episode) -> Float[Tensor, "T1 R"]:
+        assert episode.actions is not None
+        return self._picked(episode.actions[: len(episode) - 1], self._columns_of_action(episode))
 
     def _columns_of_action(self, episode: Episode) -> tuple[int, ...]:
         assert episode.actions is not None
