@@ -17,9 +17,11 @@ from vjepa2.cli.evaluate import evaluate
 from vjepa2.cli.finetune import finetune
 from vjepa2.cli.info import info
 from vjepa2.cli.inspect import inspect
+from vjepa2.cli.plan import plan
 from vjepa2.cli.pretrain import pretrain
 from vjepa2.cli.probe import probe
 from vjepa2.cli.report import report
+from vjepa2.cli.world_model import app as world_model
 
 # Plain help: rich would cost more time than everything else here together.
 app = typer.Typer(
@@ -64,10 +66,12 @@ for verb in (
     finetune,
     anticipate,
     evaluate,
+    plan,
     report,
     info,
 ):
     app.command()(verb)
+app.add_typer(world_model, name="world-model")
 
 
 # Of Click, which typer brings along under another name in each release.

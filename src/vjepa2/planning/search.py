@@ -5,6 +5,7 @@ predicted, and candidates are split so that no call takes more than half of what
 last call takes longer than predicted is then small against the deadline.
 """
 
+import statistics
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ SHARE = 0.5  # of the time left, that one call may take
 LAST_SHARE = 0.8  # ... where even a single candidate takes more than that
 RESERVED = 0.02  # of the deadline, for what is done after the last call
 LEAST_CAUTION, MOST_CAUTION = 1.15, 2.0
+MOST_GROWTH = 4
 
 
 class Pace:
@@ -46,7 +48,8 @@ class Pace:
         """Seconds of a call and of a candidate: least squares of relative errors, both >= 0."""
         counts = [count for count, _ in self._seen]
         if min(counts) == max(counts):  # nothing tells them apart: the cautious answer
-            return 0.0, max(seconds for _, seconds in self._seen) / counts[0]
+            # The median: one call that other programs delayed must not end all later searches.
+            return 0.0, statistics.median(seconds for _, seconds in self._seen) / counts[0]
         x = torch.tensor([[1.0 / s, n / s] for n, s in self._seen], dtype=torch.float64)
         normal = x.T @ x
         base, each = torch.linalg.solve(normal, x.sum(dim=0)).tolist()
@@ -66,7 +69,9 @@ class Pace:
         free = seconds / caution - base
         if free < each:
             return 0
-        return int(min(free / each, 1e9)) if each > 0 else 10**9
+        # Calls much larger than those seen may cost what nothing seen tells.
+        largest = MOST_GROWTH * max(count for count, _ in self._seen)
+        return min(int(free / each), largest) if each > 0 else largest
 
     def of_one(self) -> float:
         """Seconds that one candidate takes, cautiously; 0 before anything is known."""
@@ -106,7 +111,7 @@ class Search:
             raise ConfigError(f"cost must be a function of actions [S, L, A], got {cost!r}.")
         self._began = time.perf_counter() if began is None else began
         self._end: float | None = None
-        self._reserved = 0.0
+        self._reserved = self._kept = 0.0
         if deadline_seconds is not None:
             deadline = checked_number("deadline_seconds", deadline_seconds, above=0.0)
             self._end, self._reserved = self._began + deadline, RESERVED * deadline
@@ -213,7 +218,7 @@ class Search:
     def keep_time_for_one(self) -> None:
         """Leave time for one more candidate after the search, which `evaluate_last` then takes."""
         if self._end is not None:
-            self._reserved += self._pace.of_one()
+            self._kept = self._pace.of_one()
 
     def evaluate_last(self, variables: Float[Tensor, "L A"]) -> float:
         """Cost of one candidate in the time that was kept for it; infinite where NaN."""
@@ -239,7 +244,7 @@ class Search:
         """Candidates that the next call may have; 0: the deadline is here."""
         if self._end is None:
             return 10**9
-        left = self._end - self._reserved - time.perf_counter()
+        left = self._end - self._reserved - self._kept - time.perf_counter()
         if left <= 0:
             return 0
         return pace.most_in(SHARE * left) or min(1, pace.most_in(LAST_SHARE * left))

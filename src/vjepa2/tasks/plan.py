@@ -1,0 +1,243 @@
+"""`vjepa2 plan`: the energy of actions between two recorded frames, and the action a planner takes.
+
+The published example (arXiv:2506.09985, section 4): from the first frame, 5 x 5 x 5 actions that
+only move the hand are tried; the energy of each is the mean absolute difference between the
+predicted features and those of the second frame. A good model has its minimum near the action that
+was really taken. Writes `plan.json` and `plan.safetensors`.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vjepa2.errors import ConfigError, check_path
+from vjepa2.files import atomic_folder, write_json
+from vjepa2.models.action_model import VJEPA2ActionModel
+from vjepa2.models.world_model import ActionWorldModel, Situation
+from vjepa2.planning.by_name import PlannerName, make_planner, space_for
+from vjepa2.planning.objective import LatentGoal
+from vjepa2.planning.plan import Plan, cost_of
+from vjepa2.poses import POSE_STATE_SIZE, pose_difference
+from vjepa2.runtime import resolve_device
+from vjepa2.strict_config import StrictConfig
+from vjepa2.tasks.plan_episode import RecordedEpisode, read_recorded_episode
+from vjepa2.video.processor import VJEPA2VideoProcessor
+
+WORDS, ARRAYS = "plan.json", "plan.safetensors"
+
+
+class PlanConfig(StrictConfig):
+    """What is tried and searched.
+
+    Attributes:
+        planner: "published", "cem", "mppi", "gradient" or "hybrid".
+        horizon, samples, iterations: of the planner; None: its defaults.
+        max_norm: of a movement, metres; also half the width of the grid.
+        points: of the grid along x, y and z.
+        reverse: whether time runs backwards.
+        deadline_seconds: for the planner; None: none.
+        seed: of the planner's random numbers.
+    """
+
+    planner: PlannerName = "published"
+    horizon: int | None = Field(None, ge=1, le=64)
+    samples: int | None = Field(None, ge=1)
+    iterations: int | None = Field(None, ge=1)
+    max_norm: float = Field(0.075, gt=0, le=1)
+    points: int = Field(5, ge=2, le=41)
+    reverse: bool = False
+    deadline_seconds: float | None = Field(None, gt=0)
+    seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanResult:
+    """What was found.
+
+    Attributes:
+        folder: with `plan.json` and `plan.safetensors`.
+        energies: [points, points, points] over the movement along x, y, z.
+        true_action: [7] between the two frames.
+        best_action: [7] of the grid's minimum.
+        offset_metres: between the positions of these two.
+        rank: of the grid point nearest to the true action among all, 0 the best.
+        plan: of the planner.
+    """
+
+    folder: Path
+    energies: Float[Tensor, "x y z"]
+    true_action: Float[Tensor, " 7"]
+    best_action: Float[Tensor, " 7"]
+    offset_metres: float
+    rank: int
+    plan: Plan
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "folder": str(self.folder),
+            "true_action": self.true_action.tolist(),
+            "best_action": self.best_action.tolist(),
+            "offset_centimetres": 100 * self.offset_metres,
+            "rank_of_nearest": self.rank,
+            "num_points": self.energies.numel(),
+            "plan": {
+                "actions": self.plan.actions.tolist(),
+                "cost": self.plan.cost,
+                "samples": self.plan.samples,
+                "iterations": self.plan.iterations,
+                "seconds": self.plan.seconds,
+                "complete": self.plan.complete,
+            },
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"True movement:     {_centimetres(self.true_action)}\n"
+            f"Energy is least at {_centimetres(self.best_action)}, "
+            f"{100 * self.offset_metres:.1f} cm away\n"
+            f"Planned:           {_centimetres(self.plan.actions[0])}, gripper "
+            f"{self.plan.actions[0, -1].item():+.2f} ({self.plan.samples} samples, "
+            f"{self.plan.seconds:.2f} s)"
+        )
+
+
+def _centimetres(action: Tensor) -> str:
+    x, y, z = (100 * action[:3]).tolist()
+    return f"x {x:+.1f}, y {y:+.1f}, z {z:+.1f} cm"
+
+
+def plan(
+    episode: str | os.PathLike[str],
+    model: str | os.PathLike[str] | VJEPA2ActionModel,
+    out: str | os.PathLike[str],
+    *,
+    config: PlanConfig | None = None,
+    device: str | None = None,
+) -> PlanResult:
+    """Compute the energies between the first two frames of an episode, and plan.
+
+    Args:
+        episode: `.npz` file, see `plan_episode`.
+        model: folder, hub name or loaded model with seven actions and states.
+        out: folder for the results.
+        config: None: the defaults.
+        device: None: the best there is; a loaded model stays where it is.
+
+    Raises:
+        ConfigError: settings that make no sense, or a model of another robot.
+        DataError: the episode cannot be used.
+        WeightsError: the model cannot be loaded.
+        OutputError: the folder cannot be written.
+    """
+    config = PlanConfig() if config is None else config
+    check_path("The folder for the plan", out)
+    planner = make_planner(
+        config.planner,
+        horizon=config.horizon,
+        samples=config.samples,
+        iterations=config.iterations,
+    )
+    space = space_for(config.planner, max_norm=config.max_norm)
+    recorded = read_recorded_episode(episode)
+    recorded = recorded.reversed() if config.reverse else recorded
+    network = _loaded(model, device)
+    world = ActionWorldModel(network)
+    situation, goal = _start_and_goal(world, network, recorded)
+    cost = cost_of(world, situation, LatentGoal(goal))
+    axis = torch.linspace(-config.max_norm, config.max_norm, config.points)
+    grid = torch.zeros(config.points**3, 1, POSE_STATE_SIZE)
+    grid[:, 0, :3] = torch.cartesian_prod(axis, axis, axis)
+    begun = time.perf_counter()
+    with torch.no_grad():
+        energies = cost(grid).float().cpu()
+    seconds = time.perf_counter() - begun
+    chosen = planner.plan(
+        cost,
+        space,
+        deadline_seconds=config.deadline_seconds,
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    true = pose_difference(recorded.states[0], recorded.states[1]).float()
+    best = grid[energies.argmin(), 0]
+    nearest = (grid[:, 0, :3] - true[:3]).norm(dim=1).argmin()
+    result = PlanResult(
+        folder=Path(out),
+        energies=energies.unflatten(0, (config.points,) * 3),
+        true_action=true,
+        best_action=best,
+        offset_metres=(best[:3] - true[:3]).norm().item(),
+        rank=int((energies < energies[nearest]).sum()),
+        plan=chosen,
+    )
+    _write(result, config, axis=axis, grid_seconds=seconds, recorded=recorded)
+    return result
+
+
+def _loaded(
+    model: str | os.PathLike[str] | VJEPA2ActionModel, device: str | None
+) -> VJEPA2ActionModel:
+    if isinstance(model, VJEPA2ActionModel):
+        network = model
+    else:
+        check_path("model", model)
+        place = resolve_device(device)
+        network = VJEPA2ActionModel.from_pretrained(model).to(place)
+    sizes = (network.config.action_size, network.config.state_size)
+    if sizes != (POSE_STATE_SIZE, POSE_STATE_SIZE):
+        raise ConfigError(
+            f"This model has actions and states of {sizes[0]} and {sizes[1]} numbers; the example "
+            "is of an arm with seven. Use ActionWorldModel and a planner in Python."
+        )
+    return network.eval().requires_grad_(False)
+
+
+def _start_and_goal(
+    world: ActionWorldModel, network: VJEPA2ActionModel, recorded: RecordedEpisode
+) -> tuple[Situation, Tensor]:
+    side = network.config.crop_size
+    # The whole picture, as in the published example: nothing is cut off.
+    processor = VJEPA2VideoProcessor(
+        size={"height": side, "width": side}, crop_size=side, do_center_crop=False
+    )
+    frames = recorded.frames[:2].permute(0, 3, 1, 2).contiguous()
+    pixels = processor(frames, return_tensors="pt")["pixel_values_videos"][0]
+    latents = world.encode(pixels.to(network.device, network.dtype))
+    states = recorded.states[:1].to(network.device, network.dtype)
+    return world.begin(latents[:1], states), latents[1]
+
+
+def _write(
+    result: PlanResult,
+    config: PlanConfig,
+    *,
+    axis: Tensor,
+    grid_seconds: float,
+    recorded: RecordedEpisode,
+) -> None:
+    words = {
+        **result.as_dict(),
+        "config": config.model_dump(),
+        "axis_metres": axis.tolist(),
+        "grid_seconds": grid_seconds,
+        "history": [
+            {"best_cost": item.best_cost, "samples": item.samples, "seconds": item.seconds}
+            for item in result.plan.history
+        ],
+    }
+    arrays = {
+        "energies": result.energies.contiguous(),
+        "plan": result.plan.actions.contiguous(),
+        "frames": recorded.frames[:2].contiguous(),
+    }
+    with atomic_folder(result.folder) as temporary:
+        save_file(arrays, temporary / ARRAYS)
+        write_json(temporary / WORDS, {**words, "folder": "."})
