@@ -23,16 +23,16 @@ from vjepa2.video.synthetic import make_motion_clip
 from vjepa2.video.writer import write_video
 
 LABELS = ("object moves left", "object moves right", "nothing moves")
-TRAIN, VAL = 8, 4  # videos per class
+TRAIN, VAL = 16, 8  # videos per class
 
 
 def write_videos(folder: Path, *, count: int, seed: int) -> None:
-    """A folder per class with `count` mp4s of 48 frames of 320 x 240."""
+    """A folder per class with `count` mp4s of 24 frames of 128 x 96."""
     generator = torch.Generator().manual_seed(seed)
     for label in LABELS:
         (folder / label).mkdir(parents=True)
         for number in range(count):
-            clip = make_motion_clip(label, num_frames=48, size=(240, 320), generator=generator)
+            clip = make_motion_clip(label, num_frames=24, size=(96, 128), generator=generator)
             write_video(folder / label / f"{number}.mp4", clip)
 
 
@@ -61,7 +61,7 @@ def run(folder: Path, name: str, *, epochs: int, use: bool) -> tuple[float, list
 def main() -> None:
     """Measure and write the result."""
     arguments = parser(__doc__)
-    arguments.add_argument("--repeats", type=int, default=1)
+    arguments.add_argument("--repeats", type=int, default=2)
     arguments.add_argument("--epochs", type=int, default=20)
     given = arguments.parse_args()
     times: dict[bool, list[float]] = {True: [], False: []}
