@@ -46,16 +46,15 @@ def tokens_with_a_sign(count: int, *, seed: int) -> tuple[torch.Tensor, torch.Te
 
 
 def rightly(seed: int, *, labels_from: int | None = None, epochs: int = 40) -> float:
-    network = probe_network(ProbeConfig(), width=WIDTH, num_heads=2, num_answers=2)
+    config = ProbeConfig(num_self_blocks=0, epochs=epochs)
+    network = probe_network(config, width=WIDTH, num_heads=2, num_answers=2)
     tokens, labels = tokens_with_a_sign(256, seed=1)
     test_tokens, test_labels = tokens_with_a_sign(256, seed=2)
     if labels_from is not None:
         labels = tokens_with_a_sign(256, seed=labels_from)[1]
     standardised = Standardised.of(tokens)
     places = place_code(GRID, width=WIDTH)
-    probe = train_probe(
-        network, standardised(tokens, places), labels, config=ProbeConfig(epochs=epochs), seed=seed
-    )
+    probe = train_probe(network, standardised(tokens, places), labels, config=config, seed=seed)
     right = answered_rightly(probe, standardised(test_tokens, places), test_labels)
     return float(right.float().mean())
 

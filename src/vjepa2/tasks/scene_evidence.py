@@ -272,6 +272,13 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return results
 
 
+def evidence_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Settings that the results in a folder were gathered with."""
+    text = (Path(folder) / SETTINGS_NAME).read_text(encoding="utf-8")
+    settings: dict[str, Any] = json.loads(text)["evidence"]
+    return settings
+
+
 def evidence_table(results: dict[str, Any]) -> str:
     """The summary as a table in Markdown, percent with 95 % intervals."""
     names = [

@@ -5,7 +5,6 @@ from vjepa2.masking import MaskConfig
 from vjepa2.tasks.pretrain_config import (
     ClipConfig,
     NetworkConfig,
-    ObjectiveConfig,
     PretrainConfig,
     RuntimeConfig,
 )
@@ -23,8 +22,7 @@ def small_world() -> PretrainConfig:
     return PretrainConfig(
         recipe="small_world",
         network=NetworkConfig(
-            variant="vjepa2_1",
-            levels=(1, 3),
+            variant="vjepa2",
             hidden_size=128,
             num_layers=4,
             num_heads=4,
@@ -50,14 +48,13 @@ def small_world() -> PretrainConfig:
             ),
         ),
         fit_masks=False,
-        objective=ObjectiveConfig(context_weight=0.5),
         # No cool-down: the average of the weights is the result, at whatever step a run ends.
         schedule=ScheduleConfig(
             num_steps=20_000,
             warmup_share=0.015,
             cooldown_share=0.0,
             start_lr=1e-5,
-            lr=5e-4,
+            lr=1e-3,
             momentum=0.999,
         ),
         health=HealthConfig(every=250, num_clips=32),
