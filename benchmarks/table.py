@@ -220,6 +220,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
             "mask_distances",
         ),
         *pretraining_rows(),
+        *probe_rows(),
     ]
 
 
@@ -270,6 +271,47 @@ def pretraining_rows() -> list[tuple[str, str, str, str, str]]:
             "95%, 5%",
             verdict(recall >= 0.95 and false_alarms <= 0.05),
             "alarms",
+        ),
+    ]
+
+
+def probe_rows() -> list[tuple[str, str, str, str, str]]:
+    """Claims on probes, as in `rows`."""
+    heads = load("probe_heads")["results"]
+    shallow = min(case["speedup_over_ordinary"] for case in heads.values() if case["depth"] == 1)
+    deep = min(case["speedup_over_ordinary"] for case in heads.values() if case["depth"] > 1)
+    cache = load("probe_cache")["results"]
+    same = not cache["accuracy_difference"] and not cache["loss_difference"]
+    kills = load("probe_kills")["results"]
+    all_well = kills["every_resume_worked"] and kills["results_equal"] and kills["model_equal"]
+    return [
+        (
+            "20 probes at once vs. 20 separate runs, depth 1",
+            f"{shallow:.1f}x faster",
+            "5x",
+            at_least(shallow, 5),
+            "probe_heads",
+        ),
+        (
+            "the same, depth 4 (self-attention blocks share nothing)",
+            f"{deep:.1f}x faster",
+            "5x",
+            at_least(deep, 5),
+            "probe_heads",
+        ),
+        (
+            f"features kept on the disk vs. encoded every epoch, {cache['epochs']} epochs",
+            f"{cache['speedup_median']:.1f}x faster, {'same' if same else 'other'} result",
+            "8x",
+            verdict(cache["speedup_median"] >= 8 and same),
+            "probe_cache",
+        ),
+        (
+            f"`kill -9` at {kills['kills']} random moments of a probe run",
+            "same final numbers and model" if all_well else "not the same numbers",
+            "10, all",
+            verdict(bool(all_well) and kills["kills"] >= 10),
+            "probe_kills",
         ),
     ]
 
