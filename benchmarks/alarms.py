@@ -132,9 +132,9 @@ def config_of(run: Run, clips: Path) -> PretrainConfig:
     )  # fmt: skip
 
 
-def networks_without_stop(config: PretrainConfig) -> Networks:
+def networks_without_stop(config: PretrainConfig, **options: Any) -> Networks:
     """The student is its own teacher."""
-    networks = make_networks(config)
+    networks = make_networks(config, **options)
     return dataclasses.replace(networks, target=networks.student.encoder)
 
 

@@ -45,7 +45,7 @@ def anticipate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Tell what will begin in a video, again and again along it; or learn to, from labelled events.
+    """Tell what will begin in a video soon, or learn to.
 
     At every moment only frames that are over by then are looked at. Results of learning come with
     those of the encoder alone, the predictor alone, chance and the label prior.

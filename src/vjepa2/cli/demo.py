@@ -22,7 +22,7 @@ def demo(
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """Go from a video to features and labels, and show it on a page.
+    """Go from a video to features, labels and a page.
 
     \b
     Examples:

@@ -30,7 +30,7 @@ def evaluate(
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """Measure a classifier on labelled videos, and look for ways in which the number could fool.
+    """Measure a classifier on labelled videos, honestly.
 
     Before anything is computed: were these videos trained on, are classes numbered alike? Every
     video is also shown with its frames shuffled, backwards, and as one frame. Interrupted, the

@@ -38,7 +38,7 @@ def finetune(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier on labelled videos: all of the encoder, its last blocks, or adapters.
+    """Train encoder and classifier on labelled videos.
 
     Interrupted by Ctrl-C, SIGTERM or SIGUSR1 it saves and stops; started again with the same
     --out it goes on where it was. The result is a folder that `vjepa2 classify` takes.

@@ -25,7 +25,7 @@ def plan(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Show the energy of movements between two frames, and the action that a planner takes.
+    """Plan an action toward a goal frame, and draw the energy.
 
     The published planner moves and grips only; the others search rotations too.
 

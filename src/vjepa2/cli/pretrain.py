@@ -38,7 +38,7 @@ def pretrain(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Learn an encoder from unlabelled videos, on one device or many.
+    """Learn an encoder from unlabelled videos.
 
     Interrupted by Ctrl-C, SIGTERM or SIGUSR1 it saves and stops; started again with the same
     --out it goes on where it was. Several processes: torchrun --nproc-per-node N --no-python

@@ -39,7 +39,7 @@ def probe(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier on top of a frozen encoder: many learning rates at once, the best is kept.
+    """Train a classifier on a frozen encoder: many rates at once.
 
     Interrupted by Ctrl-C, SIGTERM or SIGUSR1 it saves and stops; started again with the same
     --out it goes on where it was. The result is a folder that `vjepa2 classify` takes.
