@@ -47,6 +47,10 @@ from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.metrics import MetricsLog
 
 RESULTS_NAME = "results.json"
+SEEN_WHILE_THEY_HAPPEN = (
+    "WARNING: clips.anchor='published' counts back from the event's stop: events that last longer "
+    "than the anticipation time are seen while they happen. Such numbers are no anticipation."
+)
 # What may differ between the start of a run and its continuation.
 MAY_DIFFER = ("runtime", "recipe", "start_from", "data", "horizons")
 
@@ -62,6 +66,7 @@ class AnticipateResult:
         model: folder of the model; None while the run is not finished.
         rows: the table; empty while the run is not finished.
         notes: what was left out and why, and what is worth knowing about the events.
+        anchor: which end of events the contexts were counted back from.
     """
 
     folder: Path
@@ -70,6 +75,7 @@ class AnticipateResult:
     model: Path | None
     rows: tuple[EventRow, ...]
     notes: tuple[str, ...]
+    anchor: str = "start"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -80,6 +86,7 @@ class AnticipateResult:
             "model": None if self.model is None else str(self.model),
             "rows": [row.as_dict() for row in self.rows],
             "notes": list(self.notes),
+            "anchor": self.anchor,
         }
 
     def __str__(self) -> str:
@@ -88,8 +95,9 @@ class AnticipateResult:
                 f"Stopped after {self.step} updates, all of them saved.\n"
                 f"Go on:  vjepa2 anticipate --out {self.folder}"
             )
+        warning = f"{SEEN_WHILE_THEY_HAPPEN}\n" if self.anchor == "published" else ""
         return (
-            f"{rows_text(self.rows)}\n"
+            f"{rows_text(self.rows)}\n{warning}"
             f"Model:  {self.model}\n"
             f"Use it: vjepa2 anticipate VIDEO --model {self.model}"
         )
@@ -182,7 +190,9 @@ def learn_to_anticipate(
         if result.reason == "finished":
             rows = _finish(config, run, trainer, events, processes, mark=mark)
             model_folder = run / MODEL_NAME
-    return AnticipateResult(run, result.reason, result.step, model_folder, rows, events.notes)
+    return AnticipateResult(
+        run, result.reason, result.step, model_folder, rows, events.notes, config.clips.anchor
+    )
 
 
 def _board(config: AnticipateConfig, run: Path) -> Path | None:
@@ -254,11 +264,7 @@ def _announce(config: AnticipateConfig, events: _Events, trainer: AnticipationTr
     }
     lines = [*events.notes, *(f"{name:11} {words}" for name, words in table.items())]
     if clips.anchor == "published":
-        lines.append(
-            "WARNING     clips.anchor='published' counts back from the event's stop: events that "
-            "last longer than the anticipation time are seen while they happen. Such numbers are "
-            "no measure of anticipation."
-        )
+        lines.append(SEEN_WHILE_THEY_HAPPEN)
     sys.stderr.write("\n".join(lines) + "\n")
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from vjepa2.data.labelled import LabelledItem, LabelMap
 from vjepa2.errors import InputError
 from vjepa2.models.anticipation import TokenChoice
-from vjepa2.scoring.accuracy import class_mean_recall_at_k, hits_at_k
+from vjepa2.scoring.accuracy import hits_at_k
 from vjepa2.scoring.baselines import baselines
 from vjepa2.scoring.intervals import Interval, bootstrap_interval
-from vjepa2.tasks.scored import Anchor, ScoredItem, ScoredSet, group_numbers
+from vjepa2.tasks.scored import group_numbers
 
 TOP = 5
 CHOICES: tuple[TokenChoice, ...] = ("encoder", "predictor", "both")
@@ -134,18 +134,12 @@ def event_rows(
             if choice not in answers.logits:
                 continue
             scores = answers.logits[choice][head].double()
-
-            def recall(
-                rows: Tensor, scores: Tensor = scores, labels: Tensor = labels, k: int = k
-            ) -> float:
-                return class_mean_recall_at_k(scores[rows], labels[rows], k)
-
-            right = hits_at_k(scores, labels).double()
+            found = _ClassMeans(hits_at_k(scores, labels, k).double(), labels, len(names))
             rows.append(
                 row(
                     NAMES[choice],
-                    bootstrap_interval(right, groups, draws=draws),
-                    bootstrap_interval(recall, groups, draws=draws),
+                    bootstrap_interval(hits_at_k(scores, labels).double(), groups, draws=draws),
+                    bootstrap_interval(found, groups, draws=draws),
                 )
             )
         known = baselines(labels, num_classes=len(names), prior_counts=train_counts[head])
@@ -156,31 +150,26 @@ def event_rows(
     return rows
 
 
-def scored_set(
-    answers: Answers,
-    label_map: LabelMap,
-    choice: TokenChoice,
-    *,
-    loss: str,
-    anchor: Anchor,
-    hashes: Mapping[str, str] | None = None,
-) -> ScoredSet:
-    """Answers in the form that every measure and every look for mistakes takes."""
-    by_head = {
-        head: probabilities(logits, loss=loss) for head, logits in answers.logits[choice].items()
-    }
-    items = tuple(
-        ScoredItem(
-            item=item,
-            scores={head: scores[place] for head, scores in by_head.items()},
-            context_end_seconds=answers.context_ends[place],
-            event_start_seconds=answers.event_starts[place],
-            event_end_seconds=item.end_seconds,
-            anchor=anchor,
-        )
-        for place, item in enumerate(answers.items)
-    )
-    return ScoredSet(label_map=label_map, items=items, hashes=dict(hashes or {}))
+class _ClassMeans:
+    """`class_mean_recall_at_k` of some samples, from which of them are right: thousands of times.
+
+    Args:
+        right: float64 [N], 1 where the class is among the best, else 0.
+        labels: classes [N].
+        num_classes: K.
+    """
+
+    def __init__(
+        self, right: Float[Tensor, " N"], labels: Int[Tensor, " N"], num_classes: int
+    ) -> None:
+        self._right, self._labels, self._num_classes = right, labels, num_classes
+
+    def __call__(self, samples: Int[Tensor, " n"]) -> float:
+        labels = self._labels[samples]
+        counts = torch.bincount(labels, minlength=self._num_classes)
+        right = torch.bincount(labels, weights=self._right[samples], minlength=self._num_classes)
+        seen = counts > 0
+        return float((right[seen] / counts[seen]).mean())
 
 
 def rows_text(rows: Sequence[EventRow]) -> str:

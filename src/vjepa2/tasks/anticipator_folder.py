@@ -183,7 +183,10 @@ def join_published_probe(
         WeightsError: a part cannot be loaded.
     """
     model = load_anticipation_model(encoder)
-    own: dict[str, Any] = {"head": head} if Path(probe).is_file() else {}
+    own: dict[str, Any] = {}
+    if Path(probe).is_file():
+        # The file does not say how many attention heads its encoder has.
+        own = {"head": head, "num_attention_heads": model.config.num_attention_heads}
     loaded = VJEPA2AttentiveProbe.from_pretrained(probe, **own)
     size = model.config.crop_size
     crop = AnticipatorFile(views=ViewConfig(num_frames=32, fps=8.0, crop_size=size))
