@@ -24,7 +24,7 @@ from vjepa2.planning.plan import Planner
 SAMPLES = (300, 1000, 2500)
 SEEDS = 10
 HORIZON = 3
-DEADLINES = (0.05, 0.2)
+DEADLINES = (0.2,)
 REPEATS = 100
 
 Cost = Callable[[Tensor], Tensor]
