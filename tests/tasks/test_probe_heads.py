@@ -1,15 +1,18 @@
 """Many probes at once are the same probes, trained as each alone would be."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vjepa2 import VJEPA2AttentiveProbe, VJEPA2Config
 from vjepa2.errors import ConfigError, ShapeError
 from vjepa2.tasks.probe_heads import HeadsAdamW, ProbeHeads, grid_of, head_losses, is_matrix
 
+META = Path(__file__).parent.parent / "fixtures" / "meta"
 LRS, DECAYS = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.01, 0.1, 0.4, 0.8)
 GRID = grid_of(LRS, DECAYS)
 
@@ -152,3 +155,18 @@ def test_what_heads_cannot_be_is_refused() -> None:
         ProbeHeads(network(1, attention_dropout=0.1), 1, seed=0)
     with pytest.raises(ShapeError, match="another encoder width"):
         ProbeHeads(network(1), 1, seed=0)(torch.zeros(2, 3, 48))
+
+
+def test_reference_arrays() -> None:
+    """Weights and logits of a small probe, computed with Meta's reference code."""
+    path = META / "attentive_classifier.pt"
+    probe = VJEPA2AttentiveProbe.from_pretrained(
+        path, num_attention_heads=8, num_pooler_attention_heads=4
+    )
+    arrays = load_file(META / "attentive_classifier_io.safetensors")
+    heads = ProbeHeads(probe.config, 2, seed=0)
+    heads.load_probes([probe])
+    with torch.no_grad():
+        found = heads(arrays["tokens"])
+    for logits in found:
+        torch.testing.assert_close(logits, arrays["logits"], atol=1e-4, rtol=0)
