@@ -25,13 +25,16 @@ def arm_states(count: int = 40, *, seed: int = 0) -> NDArray[np.float64]:
 
 
 def arm_frames(states: NDArray[np.float64]) -> Tensor:
-    """uint8 [T, 3, 32, 32]: a bright square where x and y are, on a fixed ground."""
-    frames = torch.full((len(states), 3, SIZE, SIZE), 40, dtype=torch.uint8)
-    for frame, state in zip(frames, states, strict=True):
-        row = int(np.clip(16 + 60 * (state[0] - 0.5), 0, SIZE - 8))
-        column = int(np.clip(16 + 60 * state[1], 0, SIZE - 8))
-        frame[:, row : row + 8, column : column + 8] = 230
-    return frames
+    """uint8 [T, 3, 32, 32]: a bright square where x and y are, with soft edges, on a torus."""
+    pixels = np.arange(SIZE)
+
+    def covered(centre: NDArray[np.float64]) -> NDArray[np.float64]:
+        away = (pixels - centre[:, None] + SIZE / 2) % SIZE - SIZE / 2
+        return np.clip(4.5 - np.abs(away), 0, 1)
+
+    rows, columns = covered(16 + 60 * (states[:, 0] - 0.5)), covered(16 + 60 * states[:, 1])
+    grey = np.rint(40 + 190 * rows[:, :, None] * columns[:, None, :]).astype(np.uint8)
+    return torch.from_numpy(grey)[:, None].expand(-1, 3, -1, -1).contiguous()
 
 
 def numbered_frames(count: int) -> Tensor:

@@ -265,7 +265,11 @@ def check_camera(
     moving = spread > 1e-4
     if not moving.any():
         return []
-    speed = np.abs(changes[:, moving] / spread[moving]).mean(axis=1)
+    # What moves most pixels is the hand's way, not its turning or its gripper.
+    way = np.zeros_like(moving)
+    way[: len(spec.positions) or None] = True
+    seen = moving & way if (moving & way).any() else moving
+    speed = np.abs(changes[:, seen] / spread[seen]).mean(axis=1)
     still = largest < FROZEN_LEVELS
     busy = speed > 0.25 * np.median(speed)
     if busy.sum() < 2:

@@ -1,0 +1,150 @@
+"""Sabotaged recordings are found with their cause; clean ones pass without a word."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from robot_sets import arm_frames, arm_states, save, write_droid, write_v21
+from vjepa2.cli.main import app
+from vjepa2.data.robot_spec import RobotSpec
+from vjepa2.errors import ConfigError
+from vjepa2.tasks.check_robot_data import RobotDataReport, check_robot_data
+
+SPEC = RobotSpec(gripper_column=6, recorded_actions="changes")
+
+
+def write(
+    folder: Path,
+    *,
+    states: Any = lambda s: s,
+    actions: Any = lambda a: a,
+    frames: Any = lambda f: f,
+    times: Any = lambda t: t,
+    count: int = 60,
+) -> Path:
+    """Two npz files of a robot that does what it is told, changed by the given functions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(2):
+        true = arm_states(count, seed=seed)
+        told = SPEC.actions(torch.from_numpy(true)).numpy()
+        noise = np.random.default_rng(seed + 9).normal(size=told.shape) * 0.1 * told.std(axis=0)
+        pixels = frames(arm_frames(true))
+        np.savez(
+            folder / f"{seed}.npz",
+            observations=pixels.permute(0, 2, 3, 1).numpy(),
+            states=states(true),
+            actions=actions(told + noise),
+            times=times(np.arange(count) / 4.0),
+        )
+    return folder
+
+
+def serious(report: RobotDataReport) -> set[str]:
+    return {finding.cause for finding in report.findings if finding.serious}
+
+
+def test_a_clean_set_passes(tmp_path: Path) -> None:
+    report = check_robot_data(write(tmp_path), SPEC)
+    assert report.findings == (), report.text()
+    assert report.rates_hz == pytest.approx((4, 4, 4)) and report.num_moments == 120
+    assert report.lag is not None and report.lag.lag == 0 and report.lag.score > 0.9
+    assert "Nothing wrong" in report.text()
+
+
+def swapped(rows: np.ndarray, *order: int) -> np.ndarray:
+    return rows[:, list(order)]
+
+
+def frozen(frames: torch.Tensor) -> torch.Tensor:
+    return frames[:1].expand_as(frames).contiguous()
+
+
+def permuted(rows: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(3).permutation(rows)
+
+
+CAUSES = {
+    "mm": ({"states": lambda s: s * [1000, 1000, 1000, 1, 1, 1, 1]}, "units"),
+    "degrees": ({"states": lambda s: s * [1, 1, 1, 57.3, 57.3, 57.3, 1]}, "units"),
+    "gripper": ({"states": lambda s: swapped(s, 6, 1, 2, 3, 4, 5, 0)}, "gripper"),
+    "swapped axes": ({"actions": lambda a: swapped(a, 1, 0, 2, 3, 4, 5, 6)}, "swapped axes"),
+    "reversed axis": ({"actions": lambda a: a * [1, 1, -1, 1, 1, 1, 1]}, "swapped axes"),
+    "lag 1": ({"actions": lambda a: np.roll(a, -1, axis=0)}, "lag"),
+    "lag 3": ({"actions": lambda a: np.roll(a, -3, axis=0)}, "lag"),
+    "actions late": ({"actions": lambda a: np.roll(a, 2, axis=0)}, "lag"),
+    "shuffled": ({"actions": permuted}, "shuffled actions"),
+    "action unit": ({"actions": lambda a: a * 1000}, "units"),
+    "frozen": ({"frames": frozen}, "frozen camera"),
+    "gap": ({"times": lambda t: t + (t > 5)}, "missing frames"),
+    "nan": ({"states": lambda s: np.where(s == s[7], np.nan, s)}, "unreadable"),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_every_sabotage_is_named(tmp_path: Path, name: str) -> None:
+    changes, cause = CAUSES[name]
+    report = check_robot_data(write(tmp_path, **changes), SPEC)
+    assert cause in serious(report), report.text()
+
+
+def test_the_lag_is_measured(tmp_path: Path) -> None:
+    """An action that stands k rows before its effect: the state follows k steps later."""
+    early = check_robot_data(write(tmp_path / "a", actions=lambda a: np.roll(a, -2, axis=0)), SPEC)
+    late = check_robot_data(write(tmp_path / "b", actions=lambda a: np.roll(a, 1, axis=0)), SPEC)
+    assert early.lag is not None and early.lag.lag == 2
+    assert late.lag is not None and late.lag.lag == -1
+
+
+def test_a_late_camera_is_seen(tmp_path: Path) -> None:
+    def late(frames: torch.Tensor) -> torch.Tensor:
+        return frames[torch.arange(len(frames)).sub(3).clamp(min=0)]
+
+    report = check_robot_data(write(tmp_path, frames=late), SPEC)
+    assert "3 frames later" in report.text()
+
+
+def test_sixty_frames_a_second_of_a_log_of_fifteen(tmp_path: Path) -> None:
+    states = arm_states(40)
+    write_droid(tmp_path / "one", states, arm_frames(states), fps=60)
+    spec = RobotSpec(gripper_column=6)
+    [found] = [f for f in check_robot_data(tmp_path, spec, fps=4).findings if f.cause == "rate"]
+    assert "declares 60 frames a second" in found.text and "logged at 15 Hz" in found.text
+    assert "every 15th frame: 1.00 s" in found.text and "every 4th row" in found.advice
+    save(tmp_path / "one/recordings/MP4/123.mp4", arm_frames(states), fps=15)
+    assert not [f for f in check_robot_data(tmp_path, spec).findings if f.cause == "rate"]
+    save(tmp_path / "one/recordings/MP4/123.mp4", arm_frames(states[:30]), fps=15)
+    assert "missing frames" in serious(check_robot_data(tmp_path, spec))
+
+
+def test_damaged_episodes_do_not_stop_the_check(tmp_path: Path) -> None:
+    states = arm_states(40)
+    folder = write_v21(tmp_path / "set", [(states, states)] * 2)
+    (folder / "data/chunk-000/episode_000000.parquet").write_bytes(b"")
+    report = check_robot_data(folder, SPEC)
+    assert report.num_readable == 1 and "unreadable" in serious(report)
+    with pytest.raises(ConfigError, match="column 9"):
+        check_robot_data(folder, RobotSpec(gripper_column=9))
+    with pytest.raises(ConfigError, match="camera"):
+        check_robot_data(folder, RobotSpec(camera="back"))
+
+
+def test_command_line(tmp_path: Path) -> None:
+    write(tmp_path / "DATA")
+    robot = tmp_path / "robot.json"
+    robot.write_text(json.dumps({"gripper_column": 6, "recorded_actions": "changes"}))
+    arguments = ["world-model", "check-data", str(tmp_path / "DATA"), "--robot", str(robot)]
+    out = tmp_path / "page.html"
+    result = CliRunner().invoke(app, [*arguments, "--out", str(out), "--json", "--quiet"])
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout.splitlines()[-1])
+    assert values["ok"] and values["episodes"] == 2 and values["actions"]["lag_steps"] == 0
+    text = out.read_text()
+    assert text.count("<svg") == 8 and "Nothing wrong" in text
+    write(tmp_path / "DATA", actions=permuted)
+    wrong = CliRunner().invoke(app, arguments)
+    assert wrong.exit_code == 1 and "WRONG: shuffled actions" in wrong.stdout
