@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from vjepa2 import __version__
 from vjepa2.features import environment
 from vjepa2.features.environment import describe_environment
+from vjepa2.weights.hub import SHIPPED
 
 
 def test_versions_devices_and_decoders() -> None:
@@ -50,11 +51,11 @@ def test_models_in_the_cache_are_found(tmp_path: Path, monkeypatch: pytest.Monke
     cached("someone--broken", "no json")
     cached("someone--list", "[]")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    found = [model for model in describe_environment().models if model.name != "motion-tiny"]
+    found = [model for model in describe_environment().models if model.name not in SHIPPED]
     assert [(model.name, model.where) for model in found] == [("facebook/vjepa2-tiny", str(folder))]
     assert found[0].size_bytes == 1000 + len('{"model_type": "vjepa2"}')
 
 
 def test_no_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "none"))
-    assert all(model.name == "motion-tiny" for model in describe_environment().models)
+    assert [model.name for model in describe_environment().models] == list(SHIPPED)

@@ -12,12 +12,12 @@ import torch
 
 from vjepa2._version import __version__
 from vjepa2.errors import MissingExtraError
-from vjepa2.features.loading import DEFAULT_MODEL, resolve_model
 from vjepa2.models.config_file import CONFIG_NAME
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.runtime import resolve_device
 from vjepa2.video.container import import_av
 from vjepa2.video.torchcodec_decoder import import_video_decoder
+from vjepa2.weights.hub import SHIPPED, shipped_folder
 
 PACKAGES = (
     "torch",
@@ -170,10 +170,12 @@ def _torchcodec() -> str | None:
 
 
 def _shipped_models() -> list[ModelAtHand]:
-    folder = Path(resolve_model(DEFAULT_MODEL))
-    if not folder.is_dir():
-        return []
-    return [ModelAtHand(name=DEFAULT_MODEL, where=str(folder), size_bytes=_size_of(folder))]
+    folders = {name: shipped_folder(name) for name in SHIPPED}
+    return [
+        ModelAtHand(name=name, where=str(folder), size_bytes=_size_of(folder))
+        for name, folder in folders.items()
+        if folder.is_dir()
+    ]
 
 
 def _cached_models() -> list[ModelAtHand]:

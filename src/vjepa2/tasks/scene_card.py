@@ -16,7 +16,7 @@ from vjepa2.errors import ConfigError
 from vjepa2.files import atomic_folder, atomic_path, write_json
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.pretrain_folder import MODEL_NAME, load_run_config
-from vjepa2.tasks.scene_evidence import evidence_settings, evidence_table, summary
+from vjepa2.tasks.scene_evidence import evidence_settings, evidence_table, in_order, summary
 from vjepa2.tasks.scene_tasks import LONG_RANGE
 from vjepa2.video.processor import VJEPA2VideoProcessor
 
@@ -58,8 +58,6 @@ Right answers of this encoder minus those of another, on the same clips:
 
 {differences}
 {verdict}
-
-Not measured: the same network trained with labels.
 """
 
 
@@ -87,7 +85,7 @@ def difference_table(results: dict[str, Any]) -> str:
     names = [*RIVALS, "shuffled"]
     lines = ["| task | " + " | ".join(f"more than {name}" for name in names) + " |"]
     lines.append("|---" * (len(names) + 1) + "|")
-    for task, entry in results.items():
+    for task, entry in in_order(results):
         cells = [_difference(entry.get(name, {}).get("behind")) for name in names]
         lines.append(f"| {task} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -109,6 +107,9 @@ def verdict(results: dict[str, Any]) -> str:
     )
     if rest:
         text += f" On {_listed(rest)} it is not, and nothing is claimed there."
+    missing = [task for task in LONG_RANGE if task not in asked]
+    if missing:
+        text += f" Not measured: {_listed(missing)}."
     return text
 
 

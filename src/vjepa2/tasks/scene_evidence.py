@@ -279,6 +279,11 @@ def evidence_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
+def in_order(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Results by question in the order of `SCENE_TASKS`, which files of JSON do not keep."""
+    return [(task, results[task]) for task in SCENE_TASKS if task in results]
+
+
 def evidence_table(results: dict[str, Any]) -> str:
     """The summary as a table in Markdown, percent with 95 % intervals."""
     names = [
@@ -290,7 +295,7 @@ def evidence_table(results: dict[str, Any]) -> str:
         "| task (chance) | " + " | ".join(names) + " |",
         "|---" * (len(names) + 1) + "|",
     ]
-    for task, entry in results.items():
+    for task, entry in in_order(results):
         cells = [_cell(entry[name]["accuracy"]) if name in entry else "" for name in names]
         lines.append(f"| {task} ({100 * entry['chance']:.1f}) | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

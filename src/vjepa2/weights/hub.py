@@ -25,7 +25,7 @@ from vjepa2.errors import (
     check_path,
 )
 
-SHIPPED = ("motion-tiny",)
+SHIPPED = ("motion-tiny", "world-tiny")
 """Models that are part of this package: their names work wherever a hub name does."""
 
 
