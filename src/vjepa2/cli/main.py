@@ -21,6 +21,7 @@ from vjepa2.cli.plan import plan
 from vjepa2.cli.pretrain import pretrain
 from vjepa2.cli.probe import probe
 from vjepa2.cli.report import report
+from vjepa2.cli.world_model import app as world_model
 
 # Plain help: rich would cost more time than everything else here together.
 app = typer.Typer(
@@ -70,6 +71,7 @@ for verb in (
     info,
 ):
     app.command()(verb)
+app.add_typer(world_model, name="world-model")
 
 
 # Of Click, which typer brings along under another name in each release.
