@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, parser
+from vjepa2.tasks.scene_card import RIVALS
+from vjepa2.tasks.scene_tasks import LONG_RANGE
+from vjepa2.weights.hub import shipped_folder
 
 ROOT = Path(__file__).parent.parent
 BEGIN = "<!-- table: begin (python -m benchmarks.table --write) -->"
@@ -221,6 +224,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
         ),
         *pretraining_rows(),
         *probe_rows(),
+        *world_rows(),
     ]
 
 
@@ -314,6 +318,27 @@ def probe_rows() -> list[tuple[str, str, str, str, str]]:
             "probe_kills",
         ),
     ]
+
+
+def world_rows() -> list[tuple[str, str, str, str, str]]:
+    """What `world-tiny` knows, on the long-range questions."""
+    results = json.loads((shipped_folder("world-tiny") / "metrics.json").read_text())["results"]
+    rows = []
+    for task in LONG_RANGE:
+        rivals = [results.get(task, {}).get(name, {}).get("behind") for name in RIVALS]
+        if not all(rivals):
+            continue
+        points = " / ".join(f"{100 * rival['mean']:+.1f}" for rival in rivals)
+        rows.append(
+            (
+                f'question "{task}", encoder learned without labels minus untrained / pixels',
+                f"{points} points",
+                "outside 95 %",
+                verdict(all(rival["low"] > 0 for rival in rivals)),
+                "evidence",
+            )
+        )
+    return rows
 
 
 def render() -> str:
