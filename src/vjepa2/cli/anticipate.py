@@ -41,6 +41,9 @@ def anticipate(
         int | None, typer.Option(help="Stop before this update; the same command goes on.")
     ] = None,
     recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    page: Annotated[
+        str | None, typer.Option(help="HTML page on the videos; a run has its own, report.html.")
+    ] = None,
     quiet: Quiet = False,
     device: Device = None,
     json: Json = False,
@@ -56,6 +59,9 @@ def anticipate(
       vjepa2 anticipate clip.mp4 --model run/model --every 1 --horizons 1,2,4
     """
     with answering(as_json=json) as answer:
+        from pathlib import Path
+
+        from vjepa2.features.anticipation_report import write_forecast_page, write_table_page
         from vjepa2.recipes.anticipate import describe_recipes, run_config
         from vjepa2.tasks.anticipate import learn_to_anticipate
         from vjepa2.tasks.anticipate_files import anticipate_files, open_model, read_horizons
@@ -76,7 +82,11 @@ def anticipate(
                 settings=settings or (),
             )
             result = learn_to_anticipate(config, out, stop_at=stop_at, quiet=quiet)
-            answer.put(result.as_dict(), text=str(result))
+            values, text = result.as_dict(), str(result)
+            if result.model is not None:
+                values["report"] = str(write_table_page(values, Path(out) / "report.html"))
+                text = f"{text}\nReport: {values['report']}"
+            answer.put(values, text=text)
             return
         report = anticipate_files(
             files,
@@ -87,4 +97,8 @@ def anticipate(
             quiet=quiet,
         )
         answer.warn(report.failed)
-        answer.put(report.as_dict(), text=str(report), failed=bool(report.failed))
+        values, text = report.as_dict(), str(report)
+        if page is not None:
+            values["report"] = str(write_forecast_page(values, page))
+            text = f"{text}\nReport: {page}"
+        answer.put(values, text=text, failed=bool(report.failed))
