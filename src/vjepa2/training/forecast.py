@@ -95,8 +95,11 @@ class Forecast:
             + ", ".join(f"{_short(value)} {name}" for name, value in tokens.items()),
             "Operations": f"{_short(self.flops['total'])} an update, "
             f"{self.flops['backward'] / self.flops['total']:.0%} of them in the backward pass",
-            "Memory": f"{_bytes(memory['total'])} per process, fullest in the {moment}: "
-            + ", ".join(f"{_bytes(value)} {name}" for name, value in large.items()),
+            # Of the update alone: what Python and PyTorch hold when they are imported is no part.
+            "Memory": f"{_bytes(memory['total'])} per process for an update, fullest in the "
+            f"{moment}: "
+            + ", ".join(f"{_bytes(value)} {name}" for name, value in large.items())
+            + "; Python, imports, decoding and saving come on top",
         }
         if seconds is not None:
             whole = ""
