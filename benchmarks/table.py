@@ -224,6 +224,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
         ),
         *pretraining_rows(),
         *probe_rows(),
+        *anticipation_rows(),
         *world_rows(),
     ]
 
@@ -317,6 +318,24 @@ def probe_rows() -> list[tuple[str, str, str, str, str]]:
             verdict(bool(all_well) and kills["kills"] >= 10),
             "probe_kills",
         ),
+    ]
+
+
+def anticipation_rows() -> list[tuple[str, str, str, str, str]]:
+    """Claims on anticipation one second ahead, whose best possible score is known."""
+    cases = load("anticipation")["results"]["rows"]["one_second"]
+    by_head = {case["head"]: case for case in cases if case["name"] == "both"}
+    least = min(case["way"] for case in by_head.values())
+    above = [case for case in cases if case["above_the_optimum"]]
+    shares = ", ".join(f"{head} {case['way']:.0%}" for head, case in by_head.items())
+    return [
+        (
+            "generated events one second ahead: way from label prior to Bayes optimum",
+            f"{shares}; never above it",
+            "80%",
+            verdict(least >= 0.8 and not above),
+            "anticipation",
+        )
     ]
 
 
