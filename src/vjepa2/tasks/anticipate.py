@@ -13,22 +13,19 @@ model/            the model that anticipates, see `tasks.anticipator_folder`
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vjepa2.data.event_loader import subset, usable_events
-from vjepa2.data.labelled import LabelledSet
-from vjepa2.data.labelled_lists import read_labelled
-from vjepa2.data.splits import check_splits, content_hashes
-from vjepa2.errors import LabelError, OutputError, check_path
+from vjepa2.errors import OutputError, check_path
 from vjepa2.files import write_json
 from vjepa2.models.anticipation import Anticipator, TokenChoice
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.anticipate_config import AnticipateConfig
+from vjepa2.tasks.anticipate_events import EventSets, read_events
 from vjepa2.tasks.anticipate_scores import Answers, EventRow, event_rows, rows_text
 from vjepa2.tasks.anticipate_trainer import AnticipationTrainer
 from vjepa2.tasks.anticipator_folder import (
@@ -37,7 +34,6 @@ from vjepa2.tasks.anticipator_folder import (
     load_anticipation_model,
     save_anticipator,
 )
-from vjepa2.tasks.finetune_data import FineTuneData
 from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, CONFIG_NAME, METRICS_NAME, MODEL_NAME
 from vjepa2.tasks.pretrainer import check_dtype
 from vjepa2.tasks.probe_folder import EncoderIdentity, TrainedOn
@@ -103,20 +99,6 @@ class AnticipateResult:
         )
 
 
-@dataclass(frozen=True)
-class _Events:
-    """Usable events of a run."""
-
-    train: LabelledSet
-    val: LabelledSet
-    hashes: Mapping[str, str]
-    notes: tuple[str, ...]
-
-    @property
-    def mark(self) -> str:
-        return " ".join(FineTuneData(self.train, self.val, "").fingerprints().values())
-
-
 def learn_to_anticipate(
     config: AnticipateConfig,
     folder: str | os.PathLike[str],
@@ -151,7 +133,7 @@ def learn_to_anticipate(
         torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
     ):
         check_dtype(config.runtime.dtype, processes.device)
-        events = _read_events(config, quiet=quiet)
+        events = read_events(config, quiet=quiet)
         model = _start_model(config)
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,
@@ -199,43 +181,6 @@ def _board(config: AnticipateConfig, run: Path) -> Path | None:
     return run / "tensorboard" if config.runtime.tensorboard else None
 
 
-def _read_events(config: AnticipateConfig, *, quiet: bool) -> _Events:
-    """Read and check the events before anything is computed."""
-    wanted = config.data
-    assert wanted.train is not None and wanted.val is not None  # `check_complete` was called
-    train = read_labelled(
-        wanted.train, layout=wanted.layout, split=wanted.train_split, options=wanted.options
-    )
-    val = read_labelled(
-        wanted.val,
-        label_map=train.label_map,
-        layout=wanted.layout,
-        split=wanted.val_split,
-        options=wanted.options,
-    )
-    for head, names in train.label_map.heads.items():
-        if len(names) < 2:
-            raise LabelError(
-                f"The label {head!r} of {wanted.train} has one class only, {names[0]!r}: there is "
-                "nothing to tell apart. Add events of another class, or leave the column out."
-            )
-    # That segments lie inside their files is seen below.
-    warnings = check_splits({"train": train, "val": val}, segments=False, quiet=quiet)
-    usable = {
-        "train": usable_events(train, config.clips, seconds=config.longest_seconds, quiet=quiet),
-        "val": usable_events(val, config.clips, seconds=max(config.measured), quiet=quiet),
-    }
-    hashes = content_hashes((item.path for item in (*train.items, *val.items)), quiet=quiet)
-    notes = [*warnings, *train.notes, *val.notes]
-    notes += [f"{name}: {note}" for name, found in usable.items() for note in found.notes]
-    return _Events(
-        subset(train, usable["train"].indices),
-        subset(val, usable["val"].indices),
-        hashes,
-        tuple(map(str, notes)),
-    )
-
-
 def _start_model(config: AnticipateConfig) -> VJEPA2Model:
     """Encoder and predictor before the first update, in float32."""
     if config.network is not None:
@@ -248,7 +193,7 @@ def _start_model(config: AnticipateConfig) -> VJEPA2Model:
     return load_anticipation_model(config.start_from).float()
 
 
-def _announce(config: AnticipateConfig, events: _Events, trainer: AnticipationTrainer) -> None:
+def _announce(config: AnticipateConfig, events: EventSets, trainer: AnticipationTrainer) -> None:
     """Say on stderr what is learned from what."""
     clips = config.clips
     ahead = clips.train_seconds or (clips.seconds, clips.seconds)
@@ -272,7 +217,7 @@ def _finish(
     config: AnticipateConfig,
     run: Path,
     trainer: AnticipationTrainer,
-    events: _Events,
+    events: EventSets,
     processes: Processes,
     *,
     mark: str,
@@ -322,7 +267,7 @@ def _save(
     config: AnticipateConfig,
     folder: Path,
     trainer: AnticipationTrainer,
-    events: _Events,
+    events: EventSets,
     main: str,
     rows: Sequence[EventRow],
     *,
