@@ -28,7 +28,7 @@ from vjepa2.tasks.anticipate import learn_to_anticipate
 from vjepa2.tasks.anticipate_answers import score_events
 from vjepa2.tasks.anticipate_config import AnticipateConfig
 from vjepa2.tasks.anticipate_scores import probabilities, rows_text
-from vjepa2.tasks.anticipator_folder import load_anticipator
+from vjepa2.tasks.anticipator_folder import has_fresh_predictor, load_anticipator
 from vjepa2.tasks.fooling_times import time_findings
 from vjepa2.tasks.probe_folder import TrainedOn
 from vjepa2.tasks.scored import ScoredSet
@@ -167,6 +167,18 @@ def test_the_model_folder_is_complete(folder: Path, run: Path) -> None:
         "noun": (2, 3),
         "action": (2, 6),
     }
+
+
+def test_a_predictor_that_never_learned_is_told(folder: Path, run: Path) -> None:
+    assert has_fresh_predictor(VJEPA2Model(tiny_config()))
+    assert not has_fresh_predictor(randomise(VJEPA2Model(tiny_config())))
+    fresh = folder / "fresh"
+    VJEPA2Model(tiny_config()).save_pretrained(fresh)
+    config = config_of(folder).override([f"start_from={fresh}"])
+    result = learn_to_anticipate(config, folder / "fresh_run", stop_at=1, quiet=True)
+    assert "predictor of this model was never trained" in result.notes[0]
+    notes = json.loads((run / "results.json").read_text())["notes"]
+    assert not any("never trained" in note for note in notes)
 
 
 def test_an_exchanged_encoder_is_noticed(folder: Path, run: Path, tmp_path: Path) -> None:

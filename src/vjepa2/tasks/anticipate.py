@@ -14,7 +14,7 @@ model/            the model that anticipates, see `tasks.anticipator_folder`
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from vjepa2.tasks.anticipate_trainer import AnticipationTrainer
 from vjepa2.tasks.anticipator_folder import (
     AnticipatorFile,
     encoder_mark,
+    has_fresh_predictor,
     load_anticipation_model,
     save_anticipator,
 )
@@ -43,6 +44,11 @@ from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.metrics import MetricsLog
 
 RESULTS_NAME = "results.json"
+UNTRAINED_PREDICTOR = (
+    "The predictor of this model was never trained (all of its biases are zero): what it fills in "
+    "of the future is noise, and only the row 'encoder only' means something. Take encoder and "
+    "predictor of a pretraining run, or set future.tokens=encoder."
+)
 SEEN_WHILE_THEY_HAPPEN = (
     "WARNING: clips.anchor='published' counts back from the event's stop: events that last longer "
     "than the anticipation time are seen while they happen. Such numbers are no anticipation."
@@ -135,6 +141,8 @@ def learn_to_anticipate(
         check_dtype(config.runtime.dtype, processes.device)
         events = read_events(config, quiet=quiet)
         model = _start_model(config)
+        if config.learn == "probe" and config.future.tokens != "encoder":
+            events = _with_note(events, model)
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,
             config=config.model_dump(mode="json"),
@@ -179,6 +187,13 @@ def learn_to_anticipate(
 
 def _board(config: AnticipateConfig, run: Path) -> Path | None:
     return run / "tensorboard" if config.runtime.tensorboard else None
+
+
+def _with_note(events: EventSets, model: VJEPA2Model) -> EventSets:
+    """Say so where the predictor cannot tell anything."""
+    if not has_fresh_predictor(model):
+        return events
+    return replace(events, notes=(UNTRAINED_PREDICTOR, *events.notes))
 
 
 def _start_model(config: AnticipateConfig) -> VJEPA2Model:

@@ -121,6 +121,12 @@ def encoder_mark(model: VJEPA2Model) -> str:
     return weights_mark(model.encoder.state_dict())
 
 
+def has_fresh_predictor(model: VJEPA2Model) -> bool:
+    """Whether a predictor looks as if it was never trained: not one of its biases has moved."""
+    named = model.predictor.named_parameters()
+    return not any(bool(value.any()) for name, value in named if name.endswith("bias"))
+
+
 def load_anticipator(
     folder: str | os.PathLike[str],
     *,
