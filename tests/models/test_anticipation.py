@@ -115,6 +115,15 @@ def test_longer_outputs_are_more_tubelets_of_one_step() -> None:
     torch.testing.assert_close(tokens(pixels, 0.25)[:, NUM_TOKENS:], expected)
 
 
+@torch.no_grad()
+def test_a_longer_tubelet_is_one_step_of_the_future() -> None:
+    tokens, pixels = tokens_of(tubelet_size=4)  # one time step of 16 tokens, two a second
+    assert tokens.steps_until(torch.tensor([1.0])).tolist() == [2]
+    encoded = tokens.model.encoder(pixels).last_hidden_state
+    expected = predicted(tokens, encoded, span(0), span(1 + 2))
+    torch.testing.assert_close(tokens(pixels, 1.0)[:, PER_STEP:], expected)
+
+
 # -- step after step ----------------------------------------------------------------------------
 
 

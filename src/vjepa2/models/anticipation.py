@@ -36,8 +36,8 @@ class AnticipationSettings(StrictConfig):
             no_predictor); "predictor", P alone (no_encoder).
         way: "direct" asks for the tubelet at once; "rollout" predicts every tubelet on the way
             there, each from those before.
-        num_output_frames: frames of the future that are predicted in one step, a multiple of the
-            tubelet.
+        num_output_frames: frames of the future that are predicted in one step: a multiple of the
+            tubelet, or less, which is one tubelet.
         num_steps: steps, from that tubelet on; each adds its tokens to the window that the next
             one reads, whose first tokens are dropped.
         positions: of the window after a step: "shifted", every token keeps its time; "published",
@@ -98,12 +98,13 @@ class AnticipationTokens(nn.Module):
         self.settings = settings
         self.fps = checked_number("fps", fps, above=0)
         tubelet = model.config.tubelet_size
-        if settings.num_output_frames % tubelet:
+        num_frames = max(settings.num_output_frames, tubelet)
+        if num_frames % tubelet:
             raise ConfigError(
                 f"num_output_frames={settings.num_output_frames} is no multiple of the model's "
                 f"tubelet of {tubelet} frames. Set it to {tubelet} for one step in time."
             )
-        self._tubelets = settings.num_output_frames // tubelet
+        self._tubelets = num_frames // tubelet
 
     @property
     def config(self) -> VJEPA2Config:
