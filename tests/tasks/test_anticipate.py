@@ -183,11 +183,24 @@ def test_a_predictor_that_never_learned_is_told(folder: Path, run: Path) -> None
 
 def test_an_exchanged_encoder_is_noticed(folder: Path, run: Path, tmp_path: Path) -> None:
     randomise(VJEPA2Model(tiny_config()), seed=9).save_pretrained(tmp_path / "other")
-    with pytest.raises(ConfigError, match="not the encoder that the probe"):
+    with pytest.raises(ConfigError, match="not the encoder and predictor that the probe"):
         load_anticipator(run, encoder=str(tmp_path / "other"))
     randomise(VJEPA2Model(tiny_config(hidden_size=48))).save_pretrained(tmp_path / "wide")
     with pytest.raises(ConfigError, match="not the encoder"):
         load_anticipator(run, encoder=str(tmp_path / "wide"))
+    # The probe reads predicted tokens too, so the same encoder with another predictor will not do.
+    model = VJEPA2Model.from_pretrained(folder / "encoder")
+    with torch.no_grad():
+        model.predictor.proj.bias.add_(1.0)
+    model.save_pretrained(tmp_path / "half")
+    with pytest.raises(ConfigError, match="not the encoder and predictor"):
+        load_anticipator(run, encoder=str(tmp_path / "half"))
+    target = tmp_path / "run"
+    shutil.copytree(run, target)
+    with pytest.raises(CheckpointFormatError, match="start_from_weights"):
+        learn_to_anticipate(
+            run_config(target).override([f"start_from={tmp_path / 'half'}"]), target, quiet=True
+        )
 
 
 def test_a_network_is_learned_along_and_kept_in_the_folder(folder: Path, tmp_path: Path) -> None:

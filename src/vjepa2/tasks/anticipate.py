@@ -143,16 +143,17 @@ def learn_to_anticipate(
         model = _start_model(config)
         if config.learn == "probe" and config.future.tokens != "encoder":
             events = _with_note(events, model)
+        # Of what stays frozen: what is trained along has no mark to be compared with.
+        mark = encoder_mark(model, config.future) if config.learn == "probe" else ""
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,
-            config=config.model_dump(mode="json"),
+            # The model may have moved, but it must be the same.
+            config={**config.model_dump(mode="json"), "start_from_weights": mark},
             processes=processes,
             keep=config.runtime.keep_checkpoints,
             may_differ=MAY_DIFFER,
         )
         log = MetricsLog(run / METRICS_NAME, tensorboard=_board(config, run))
-        # Of the frozen encoder: what is trained along has no mark to be compared with.
-        mark = encoder_mark(model) if config.learn == "probe" else ""
         trainer = AnticipationTrainer(
             config, model, events.train, events.val, processes,
             log=log, mark=events.mark, quiet=quiet,

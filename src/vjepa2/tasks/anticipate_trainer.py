@@ -292,6 +292,7 @@ class AnticipationTrainer:
         ends: list[float] = []
         starts: list[float] = []
         self.tokens.eval()
+        self.probes.eval()
         batches = self._val_reader.batches(order, seconds=seconds, workers=self.config.data.workers)
         title = f"Measure at {seconds:g} s"
         for batch in track(batches, total=len(order), description=title, quiet=self.quiet):
@@ -306,6 +307,7 @@ class AnticipationTrainer:
             ends += [clip.context_end_seconds for clip in batch.clips]
             starts += [clip.event_start_seconds for clip in batch.clips]
         self.tokens.train(self.config.learn == "all")
+        self.probes.train()
         joined = {
             name: {head: torch.cat(values) for head, values in heads.items()}
             for name, heads in found.items()

@@ -46,7 +46,7 @@ class AnticipatorFile(StrictConfig):
             something, and they are those of `clips`.
         loss: what the scores mean: "focal" or "cross_entropy".
         encoder: name, folder or file of the encoder; "" where it lies in the folder.
-        encoder_mark: `fingerprint.weights_mark` of the encoder.
+        encoder_mark: see the function of this name; "" where the encoder lies in the folder.
         version: of this layout.
     """
 
@@ -116,9 +116,10 @@ def save_anticipator(
     write_json(target / FILE_NAME, settings.model_dump(mode="json"))
 
 
-def encoder_mark(model: VJEPA2Model) -> str:
-    """Mark of an encoder's weights; the predictor's do not count."""
-    return weights_mark(model.encoder.state_dict())
+def encoder_mark(model: VJEPA2Model, future: AnticipationSettings) -> str:
+    """Mark of all weights that a probe's tokens come from: the predictor's too, if it is read."""
+    source = model.encoder if future.tokens == "encoder" else model
+    return weights_mark(source.state_dict())
 
 
 def has_fresh_predictor(model: VJEPA2Model) -> bool:
@@ -154,10 +155,10 @@ def load_anticipator(
     own = target / ENCODER_NAME
     name = encoder or settings.encoder or os.fspath(own)
     model = load_anticipation_model(name)
-    if settings.encoder_mark and encoder_mark(model) != settings.encoder_mark:
+    if settings.encoder_mark and encoder_mark(model, settings.future) != settings.encoder_mark:
         raise ConfigError(
-            f"{name} is not the encoder that the probe in {target} was trained on: its weights "
-            "differ (fingerprint). Give the right one with encoder=, or train anew."
+            f"{name} is not the encoder and predictor that the probe in {target} was trained on: "
+            "their weights differ (fingerprint). Give the right ones with encoder=, or train anew."
         )
     probe = VJEPA2AttentiveProbe.from_pretrained(os.fspath(target / PROBE_NAME))
     return _assembled(model, probe, label_map, settings, name=os.fspath(folder), device=device)
