@@ -75,3 +75,14 @@ def test_a_set_is_known_by_its_files_not_their_place_or_labels(tmp_path: Path) -
     content[-1] ^= 1
     clip.write_bytes(content)
     assert sum(a != b for a, b in zip(item_marks(read_labelled(moved)), marks, strict=True)) == 1
+
+
+def test_a_change_in_the_middle_of_a_file_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "walk").mkdir()
+    file = tmp_path / "walk" / "a.mp4"
+    content = bytearray(1_000_000)
+    file.write_bytes(content)
+    marks = item_marks(read_labelled(tmp_path))
+    content[500_000] = 1
+    file.write_bytes(content)
+    assert item_marks(read_labelled(tmp_path)) != marks

@@ -32,7 +32,7 @@ from vjepa2.runtime import resolve_dtype
 INDEX_NAME = "index.json"
 FORMAT = 1
 SHARD_BYTES = 64 << 20
-EDGE_BYTES = 1 << 16
+PIECE_BYTES = 2**20  # of a file in memory at once
 GIB = 1 << 30
 SPARE_SHARE = 0.05  # of the free disk that stays free
 
@@ -278,8 +278,8 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
 def item_marks(labelled: LabelledSet) -> list[str]:
     """A line for every file of a set: its name, a mark of its content, and the stretch of it.
 
-    The mark is of the size and of the first and last bytes, so that a set is compared in no time
-    and may be moved; labels are no part of it.
+    The mark is of all bytes: a change in the middle of a file is a change. A set may be moved;
+    labels are no part of it.
     """
     marks: dict[str, str] = {}
     lines = []
@@ -300,13 +300,10 @@ def _file_mark(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         for file in _files(path):
-            size = file.stat().st_size
-            digest.update(f"{size} ".encode())
+            digest.update(f"{file.stat().st_size} ".encode())
             with file.open("rb") as opened:
-                digest.update(opened.read(EDGE_BYTES))
-                if size > 2 * EDGE_BYTES:
-                    opened.seek(size - EDGE_BYTES)
-                digest.update(opened.read(EDGE_BYTES))
+                while piece := opened.read(PIECE_BYTES):
+                    digest.update(piece)
     except OSError:
         return "unreadable"  # decoding counts and names it
     return digest.hexdigest()[:16]
