@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,23 @@ def test_answers_of_two_evaluations_are_not_mixed(videos: Videos, tmp_path: Path
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds other files"):
         evaluate(videos.model, data, tmp_path / "full", settings=settings, quiet=True)
+
+
+def test_other_videos_under_the_same_names_are_not_answered_with_the_old(
+    videos: Videos, tmp_path: Path
+) -> None:
+    rows = videos.rows()[:3]
+    paths = [videos.folder / row[0] for row in rows]
+    for number, path in enumerate(paths):
+        shutil.copy(path, tmp_path / f"{number}.mp4")
+    data = tmp_path / "list.csv"
+    lines = [f"{number}.mp4,{row[1]}" for number, row in enumerate(rows)]
+    data.write_text("\n".join(["path,label", *lines]))
+    settings = [*QUICK, "controls=[]"]
+    evaluate(videos.model, data, tmp_path / "out", settings=settings, quiet=True)
+    shutil.copy(paths[1], tmp_path / "0.mp4")
+    with pytest.raises(ConfigError, match="another evaluation .*files"):
+        evaluate(videos.model, data, tmp_path / "out", settings=settings, quiet=True)
 
 
 def test_unreadable_files_are_named_and_counted(videos: Videos, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from vjepa2.tasks.evaluation_model import EvaluatedModel, load_evaluated
 from vjepa2.tasks.fooling import Finding, refuse
 from vjepa2.tasks.fooling_labels import numbering_findings
 from vjepa2.tasks.fooling_scores import coverage_findings, level_findings, shape_findings
+from vjepa2.tasks.probe_cache import item_marks
 from vjepa2.tasks.scored import ScoredItem, ScoredSet
 
 UNKNOWN_TRAINING = (
@@ -179,6 +180,8 @@ def _deciding(
         "controls": list(config.shown_as),
         "seed": config.seed,
         "items": [item_name(item) for item in evaluated.items],
+        # Other videos under the same names are other videos.
+        "files": item_marks(evaluated),
         "version": __version__,
     }
 
