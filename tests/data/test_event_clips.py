@@ -155,12 +155,22 @@ def test_contexts_of_any_moment_are_over_by_then() -> None:
 
 def test_a_context_that_reaches_too_far_is_told() -> None:
     clip = EventClip(
-        frame_ids=(1, 2), seconds=1.0, context_end_seconds=4.5, event_start_seconds=5.0
+        frame_ids=(1, 2),
+        seconds=1.0,
+        context_end_seconds=4.5,
+        event_start_seconds=5.0,
+        event_end_seconds=6.0,
     )
     with pytest.raises(LeakError, match=r"0\.5 s before it, not 1 s"):
         check_before_event(clip)
     check_before_event(
-        EventClip(frame_ids=(1,), seconds=1.0, context_end_seconds=4.0, event_start_seconds=5.0)
+        EventClip(
+            frame_ids=(1,),
+            seconds=1.0,
+            context_end_seconds=4.0,
+            event_start_seconds=5.0,
+            event_end_seconds=6.0,
+        )
     )
 
 

@@ -362,6 +362,40 @@ def test_segments_outside_the_file_are_named(edges: dict[str, float]) -> None:
         segment_seconds(item, UNEVEN)
 
 
+MIXED_UNITS = [
+    (
+        "t_start,stop_frame",
+        "0.6,3",
+        {"start_seconds": 0.6, "end_frame": 3},
+        "in seconds and ends in",
+    ),
+    (
+        "start_frame,t_end",
+        "1,2.0",
+        {"start_frame": 1, "end_seconds": 2.0},
+        "in frames and ends in s",
+    ),
+    (
+        "t_start,start_frame,stop_frame",
+        "0.6,1,3",
+        {"start_seconds": 0.6, "start_frame": 1, "end_frame": 3},
+        "in seconds and ends in frames",
+    ),
+]
+
+
+@pytest.mark.parametrize(("columns", "values", "edges", "words"), MIXED_UNITS)
+def test_a_segment_in_two_units_does_not_lose_its_end(
+    videos: Path, columns: str, values: str, edges: dict[str, float], words: str
+) -> None:
+    path = write(videos, "list.csv", f"path,{columns},label\na.mp4,{values},x\n")
+    with pytest.raises(ListError, match=rf"line 2: .*{words}.*t_start and t_end") as caught:
+        read_labelled(path)
+    assert "give both" in str(caught.value)
+    with pytest.raises(LabelError, match=words):
+        dataclasses.replace(LabelledItem("/a", (0,)), **edges)
+
+
 # ---- how label maps differ -----------------------------------------------------------------
 
 

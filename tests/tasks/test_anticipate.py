@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from tiny_models import randomise, tiny_config
-from vjepa2.data.labelled import LabelMap
+from vjepa2.data.labelled import LabelledSet, LabelMap
 from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.errors import (
     CheckpointFormatError,
@@ -33,6 +34,7 @@ from vjepa2.tasks.fooling_times import time_findings
 from vjepa2.tasks.probe_folder import TrainedOn
 from vjepa2.tasks.scored import ScoredSet
 from vjepa2.training.checkpoint_folder import steps_in
+from vjepa2.video.reader import VideoReader
 from vjepa2.video.synthetic_grammar import GrammarConfig
 from vjepa2.video.synthetic_grammar_files import write_grammar_videos
 
@@ -281,6 +283,32 @@ def test_answers_of_the_strict_anchor_pass_every_look_at_times(folder: Path, run
     scored = answers(folder, run)
     findings = time_findings(scored.items, anticipation_seconds=0.5)
     assert [finding for finding in findings if finding.severity == "error"] == []
+
+
+def test_events_in_frames_keep_their_ends(folder: Path, run: Path) -> None:
+    """The same events, once in seconds and once in frames, give the same answers with ends."""
+    val = folder / "val"
+    header, *rows = (val / "events.csv").read_text().splitlines()
+    with VideoReader(str(val / rows[0].split(",")[0])) as reader:
+        fps = reader.metadata.average_fps
+    lines = [header.replace("_seconds", "_frame")]
+    for row in rows:
+        path, start, end, *labels = row.split(",")
+        lines.append(",".join([path, *(str(round(float(t) * fps)) for t in (start, end)), *labels]))
+    (val / "frames.csv").write_text("\n".join(lines) + "\n")
+    model = load_anticipator(run)
+    in_frames, in_seconds = (
+        score_events(model, read_labelled(val / name, label_map=model.label_map), quiet=True)
+        for name in ("frames.csv", "events.csv")
+    )
+    assert len(in_frames) == len(in_seconds) > 0
+    for one, other in zip(in_frames.items, in_seconds.items, strict=True):
+        assert one.event_end_seconds == pytest.approx(other.item.end_seconds, abs=1e-6)
+        assert one.event_start_seconds == pytest.approx(other.item.start_seconds, abs=1e-6)
+    (item, *_) = in_frames.items
+    bare = replace(in_frames.items[0].item, end_frame=None)
+    scored = score_events(model, LabelledSet((bare,), model.label_map), quiet=True)
+    assert item.event_end_seconds is not None and scored.items[0].event_end_seconds is None
 
 
 # -- bad input ----------------------------------------------------------------------------------

@@ -77,13 +77,15 @@ class EventClip:
         frame_ids: T numbers of frames in the file, rising.
         seconds: anticipation time that was asked for.
         context_end_seconds: when the last of these frames is over, on the file's own clock.
-        event_start_seconds: when the event begins.
+        event_start_seconds, event_end_seconds: when the event begins and is over; of an event
+            without an end, that of the file.
     """
 
     frame_ids: tuple[int, ...]
     seconds: float
     context_end_seconds: float
     event_start_seconds: float
+    event_end_seconds: float
 
     @property
     def seconds_to_event(self) -> float:
@@ -139,6 +141,7 @@ def event_clip(
         seconds=seconds,
         context_end_seconds=float(frame_ends(clock)[max(frame_ids)]),
         event_start_seconds=start,
+        event_end_seconds=stop,
     )
     if config.anchor == "start":
         check_before_event(clip, name=item.path)

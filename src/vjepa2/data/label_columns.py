@@ -155,8 +155,8 @@ def labelled_row(
         place: list and line, for messages.
 
     Raises:
-        ListError: no path, a label is missing or no text or number, or a segment is malformed or
-            has no length.
+        ListError: no path, a label is missing or no text or number, or a segment is malformed, has
+            no length, or begins in one unit and ends in the other.
     """
     segment: Segment = (None, None, None, None)
     if columns.has_segments:

@@ -54,7 +54,11 @@ def segment_problem(
     start_frame: int | None,
     end_frame: int | None,
 ) -> str | None:
-    """What is wrong with a stretch of a video before the video is looked at; None if nothing."""
+    """What is wrong with a stretch of a video before the video is looked at; None if nothing.
+
+    Both edges in both units are allowed (seconds hold). An edge that only the other unit gives is
+    refused: a start in seconds and an end in frames would lose the end.
+    """
     for unit, start, end in (
         ("s", start_seconds, end_seconds),
         ("(frames)", start_frame, end_frame),
@@ -69,6 +73,13 @@ def segment_problem(
                 f"the segment {begin:g} to {end:g} {unit} has {length} length; "
                 "its end must lie after its start"
             )
+    one_edge = (start_seconds is None) != (end_seconds is None)
+    if one_edge and (start_frame if start_seconds is None else end_frame) is not None:
+        units = ("frames", "seconds") if start_seconds is None else ("seconds", "frames")
+        return (
+            f"the segment begins in {units[0]} and ends in {units[1]}; give both its start and its "
+            "end in one unit: t_start and t_end in seconds, or start_frame and stop_frame in frames"
+        )
     return None
 
 

@@ -35,7 +35,8 @@ class LabelledItem:
         is_image: True for a still image.
 
     Raises:
-        LabelError: a class number below 0, or a stretch that begins before 0 or has no length.
+        LabelError: a class number below 0, or a stretch that begins before 0, has no length, or
+            begins in one unit and ends in the other.
     """
 
     path: str

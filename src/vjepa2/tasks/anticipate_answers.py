@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from vjepa2.data.event_loader import EventReader, subset, usable_events
-from vjepa2.data.labelled import LabelledSet
+from vjepa2.data.labelled import LabelledItem, LabelledSet
 from vjepa2.progress import track
 from vjepa2.tasks.anticipate_scores import probabilities
 from vjepa2.tasks.anticipate_trainer import as_heads
@@ -65,8 +65,13 @@ def score_events(
                     scores={head: values[place] for head, values in scores.items()},
                     context_end_seconds=clip.context_end_seconds,
                     event_start_seconds=clip.event_start_seconds,
-                    event_end_seconds=item.end_seconds,
+                    # An event whose end nobody marked is not one that lasts until the file ends.
+                    event_end_seconds=clip.event_end_seconds if _has_end(item) else None,
                     anchor=clips.anchor,
                 )
             )
     return ScoredSet(label_map=model.label_map, items=tuple(items), hashes=dict(hashes or {}))
+
+
+def _has_end(item: LabelledItem) -> bool:
+    return item.end_seconds is not None or item.end_frame is not None
