@@ -32,6 +32,7 @@ from vjepa2.tasks.evaluation_model import load_evaluated
 from vjepa2.tasks.fooling import KINDS, Finding, refuse
 from vjepa2.tasks.fooling_future import future_findings
 from vjepa2.tasks.fooling_labels import numbering_findings
+from vjepa2.tasks.fooling_pictures import copy_findings, picture_marks
 from vjepa2.tasks.fooling_scores import (
     coverage_findings,
     level_findings,
@@ -602,6 +603,24 @@ def test_a_list_sorted_by_class_is_not_taken_for_one_that_is_shifted() -> None:
     labels = torch.arange(5).repeat_interleave(12)
     scores = torch.nn.functional.one_hot(labels, 5).double()
     assert not numbering_findings(scores, labels, torch.arange(60), tuple("abcde"), head="label")
+
+
+def test_plain_videos_that_look_alike_are_told_and_do_not_stop(world: World) -> None:
+    """Two honest clips, of a small and of a larger dot on an even ground, share a mark."""
+    paths = []
+    for side in (14, 15):
+        frames = torch.full((16, 3, 64, 64), 40, dtype=torch.uint8)
+        for number in range(16):
+            frames[number, :, 28 : 28 + side, 2 * number : 2 * number + side] = 220
+        paths.append(world.scratch / f"dot-{side}.mp4")
+        write_video(paths[-1], frames, codec=H264(fps=8))
+    first, second = (picture_marks([str(path)], quiet=True) for path in paths)
+    (found,) = copy_findings(first, second)
+    assert (found.kind, found.severity) == ("copy_of_training_video", "warning")
+    refuse([found])
+    # The same bytes under another name stay an error.
+    with pytest.raises(LeakError, match="trained_on"):
+        refuse(a_copy_under_another_name(world))
 
 
 # -- and what follows -------------------------------------------------------------------------

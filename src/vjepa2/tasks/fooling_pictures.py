@@ -2,7 +2,9 @@
 
 A content hash tells files apart that differ in one byte. So videos are also compared by a mark: a
 few moments, made very small and grey. What stays the same in all moments (the scene) and what
-changes (the motion) are compared apart: two clips of one room are no copies.
+changes (the motion) are compared apart: two clips of one room are no copies. A mark is small, and
+honest clips of plain scenes (one object on an even ground) can share one, so that what is found
+here is a warning; files of the same bytes are an error, see `fooling_files`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +54,7 @@ def copy_findings(
     *,
     same: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """Look for evaluated videos that look like a training video.
+    """Look for evaluated videos that look like a training video: a warning, see above.
 
     Args:
         evaluated, training: marks of each path.
@@ -78,10 +80,11 @@ def copy_findings(
     return [
         Finding.of(
             "copy_of_training_video",
-            "error",
+            "warning",
             f"{len(pairs)} of {len(evaluated)} evaluated videos look like a video that was trained "
-            "on, though their bytes differ: copies that were encoded anew, resized or cut. Take "
-            "them out of one of the two lists; look at the pairs if in doubt.",
+            "on, though their bytes differ: copies that were encoded anew, resized or cut, or "
+            "other videos of a scene so plain that they cannot be told apart. Look at the pairs; "
+            "take copies out of one of the two lists.",
             pairs,
         )
     ]
