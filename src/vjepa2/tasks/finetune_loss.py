@@ -83,7 +83,8 @@ def mix(
 
     The order of an epoch is random, so neighbours are strangers. Both of a pair keep the same
     share of their own, so a pair's labels add up to what they were. A last one without a
-    neighbour stays as it is.
+    neighbour stays as it is. Neighbours are of one process: with another number of processes other
+    videos are mixed, in the same way.
 
     Args:
         pixels, targets: of one process.

@@ -202,7 +202,7 @@ class FineTuner:
                 share = len(pixels) / mean_count
                 (output.loss * share).backward()
             loss += output.loss.detach() * share
-            right += (output.logits.argmax(1) == targets.argmax(1)).sum() / count
+            right += (output.logits.argmax(1) == targets.argmax(1)).sum() / mean_count
         trained = (value for value in self.model.parameters() if value.requires_grad)
         norm = clip_gradients(trained, config.optim.clip_norm).to(device)
         values = torch.stack([loss, right, norm.float()]).tolist()  # one look at the device
