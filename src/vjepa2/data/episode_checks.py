@@ -29,6 +29,11 @@ Cause = Literal[
     "swapped axes",
     "scale",
     "jumps",
+    "turned axes",
+    "mirrored images",
+    "colours",
+    "other video",
+    "constant states",
 ]
 # Metres that a hand is away from its base, at most, and at least once in a data set.
 LARGEST_REACH = 4.0
