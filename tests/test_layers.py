@@ -18,7 +18,7 @@ ROWS = [
     {"video", "nn", "masking", "losses", "ema", "scoring", "planning"},
     {"models"},
     {"data"},
-    {"training"},
+    {"training", "simulation"},
     {"features", "tasks"},
     {"recipes"},
     {"cli", "serving"},

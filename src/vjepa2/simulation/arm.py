@@ -1,0 +1,325 @@
+"""`Arm`: physics, kinematics and pictures of the simulated arm (scene.py).
+
+    arm = Arm()
+    arm.place(pose, cube=(0.5, 0.1), cube_turn=0.3)        # at once, without physics
+    arm.move_to(pose)                                      # 0.25 s of physics
+    picture = arm.render(128)                              # uint8 [128, 128, 3]
+
+A pose is that of the point between the finger tips: [x, y, z in metres, extrinsic xyz angles in
+radians, gripper 0 open .. 1 closed]. A hand that points down with its fingers apart along y has
+the angles 0.
+"""
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, UInt8
+from numpy.typing import NDArray
+
+from vjepa2.errors import InputError, RobotError, ShapeError, checked_integer
+from vjepa2.poses import POSE_STATE_SIZE, to_matrix
+from vjepa2.simulation.mujoco_import import import_mujoco
+from vjepa2.simulation.scene import (
+    CAMERA,
+    CUBE_SIDE,
+    FINGER_TRAVEL,
+    FRAME_SECONDS,
+    HINGES,
+    HOME,
+    LARGEST_PICTURE,
+    TIME_STEP,
+    scene_text,
+)
+
+Numbers = NDArray[np.float64]
+Pose = Float64[np.ndarray, "7"]
+
+NUM_HINGES = len(HINGES)
+# Damped least squares: steps at most, damping, longest step in radians, and when it is done.
+IK_STEPS = 60
+IK_DAMPING = 1e-3
+IK_LONGEST = 0.4
+IK_DONE = 1e-5
+IK_REST = 1.0
+# The servos get a new target so often in a movement.
+PARTS = 25
+# Of the time the targets move; then they stand still, so that the arm settles.
+MOVING = 0.84
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Everything that decides what comes next; see `Arm.snapshot`.
+
+    Attributes:
+        physics: MuJoCo's state with the targets of the servos.
+        hinges: [7] angles that were commanded last.
+    """
+
+    physics: Numbers
+    hinges: Numbers
+
+
+class Arm:
+    """The simulated arm; two of them share nothing.
+
+    Raises:
+        MissingExtraError: MuJoCo is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._mujoco = import_mujoco()
+        self.model = self._mujoco.MjModel.from_xml_string(scene_text())
+        self.data = self._mujoco.MjData(self.model)
+        # Kinematics are computed on a copy, whose bodies have no speed.
+        self._thought = self._mujoco.MjData(self.model)
+        self._grip = self.model.site("grip").id
+        self._cube = int(self.model.joint("cube").qposadr[0])
+        self._fingers = [int(self.model.joint(f"finger_{s}").qposadr[0]) for s in ("left", "right")]
+        self._state_kind = int(self._mujoco.mjtState.mjSTATE_INTEGRATION)
+        self._state_size = self._mujoco.mj_stateSize(self.model, self._state_kind)
+        low, high = np.array([hinge[1:3] for hinge in HINGES]).T
+        self._lag = np.array([hinge[4] / hinge[3] for hinge in HINGES])
+        self._low, self._high = low.astype(np.float64), high.astype(np.float64)
+        # A context for graphics belongs to the thread that made it.
+        self._pictures = threading.local()
+        self._closed = False
+        self._hinges = np.array(HOME)
+        self.place(np.array([0.5, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0]))
+
+    # -- where things are ---------------------------------------------------------------------
+
+    def pose(self) -> Pose:
+        """[7] pose of the gripper as it is now."""
+        place, turn = self._site(self.data)
+        opening = float(np.mean(self.data.qpos[self._fingers])) / FINGER_TRAVEL
+        closed = min(max(1.0 - opening, 0.0), 1.0)
+        return np.concatenate([place, _euler(turn), [closed]])
+
+    def hinges(self) -> Float64[np.ndarray, "7"]:
+        """[7] angles of the hinges, radians."""
+        return np.array(self.data.qpos[:NUM_HINGES])
+
+    def cube(self) -> Float64[np.ndarray, "3"]:
+        """[3] centre of the cube, metres."""
+        return np.array(self.data.qpos[self._cube : self._cube + 3])
+
+    def joint_limits(self) -> tuple[Float64[np.ndarray, "7"], Float64[np.ndarray, "7"]]:
+        """[7] lowest and [7] highest angles of the hinges, radians."""
+        return self._low.copy(), self._high.copy()
+
+    # -- movement -----------------------------------------------------------------------------
+
+    def place(
+        self, pose: Pose, *, cube: tuple[float, float] = (0.5, 0.15), cube_turn: float = 0.0
+    ) -> None:
+        """Put the arm into a pose and the cube onto the table, at rest, without physics.
+
+        Args:
+            pose: [7].
+            cube: x and y of its centre, metres.
+            cube_turn: about z, radians.
+
+        Raises:
+            ShapeError, InputError: no pose.
+            RobotError: the arm cannot reach the pose.
+        """
+        pose = checked_pose(pose)
+        hinges, missed = self.inverse(pose, start=np.array(HOME))
+        if missed > 1e-3:
+            raise RobotError(
+                f"The arm cannot reach {np.round(pose[:6], 3).tolist()}; it is off by {missed:.3f} "
+                "(metres and radians). Choose a pose inside the workspace."
+            )
+        mujoco, data = self._mujoco, self.data
+        mujoco.mj_resetData(self.model, data)
+        opening = (1.0 - pose[6]) * FINGER_TRAVEL
+        data.qpos[:NUM_HINGES] = data.ctrl[:NUM_HINGES] = hinges
+        data.qpos[self._fingers] = data.ctrl[NUM_HINGES] = opening
+        half = cube_turn / 2
+        data.qpos[self._cube : self._cube + 7] = (
+            *(*cube, CUBE_SIDE / 2),
+            *(math.cos(half), 0.0, 0.0, math.sin(half)),
+        )
+        self._hinges = hinges
+        mujoco.mj_forward(self.model, data)
+
+    def move_to(self, pose: Pose, *, seconds: float = FRAME_SECONDS) -> None:
+        """Move smoothly to a pose, or as near to it as the arm comes, in some time of physics.
+
+        Args:
+            pose: [7] to be reached at the end.
+            seconds: of the movement, a multiple of `TIME_STEP` times `PARTS` at least.
+
+        Raises:
+            ShapeError, InputError: no pose.
+            RobotError: the simulation diverged; place the arm anew.
+        """
+        pose = checked_pose(pose)
+        target, _ = self.inverse(pose, start=self._hinges)
+        before, data = self._hinges, self.data
+        fingers = data.ctrl[NUM_HINGES], (1.0 - pose[6]) * FINGER_TRAVEL
+        steps = max(1, round(seconds / TIME_STEP / PARTS))
+        for part in range(1, PARTS + 1):
+            share = min((part - 0.5) / (PARTS * MOVING), 1.0)
+            # Minimum jerk, and ahead of it by what the servos' damping holds back at its speed.
+            eased = share**3 * (10 - 15 * share + 6 * share**2)
+            speed = 30 * share**2 * (1 - share) ** 2 / (seconds * MOVING)
+            data.ctrl[:NUM_HINGES] = before + (eased + self._lag * speed) * (target - before)
+            data.ctrl[NUM_HINGES] = fingers[0] + min(2 * share, 1) * (fingers[1] - fingers[0])
+            self._mujoco.mj_step(self.model, data, nstep=steps)
+        self._hinges = target
+        if not np.isfinite(data.qpos).all():
+            raise RobotError("The simulation of the arm diverged. Place the arm anew.")
+        self._mujoco.mj_forward(self.model, data)
+
+    def inverse(
+        self, pose: Pose, *, start: Float64[np.ndarray, "7"]
+    ) -> tuple[Float64[np.ndarray, "7"], float]:
+        """Angles for a pose: damped least squares, the elbow kept in the arm's own plane.
+
+        Of the angles that give a pose, those are taken whose third is 0: the free hinge is pulled
+        there within what does not move the hand, so that a pose always looks the same.
+
+        Args:
+            pose: [7]; the gripper does not matter.
+            start: [7] angles to begin from.
+
+        Returns:
+            [7] angles within the limits, and how far the hand is off, metres and radians summed
+            as a norm.
+        """
+        mujoco, thought = self._mujoco, self._thought
+        wanted = to_matrix(torch.from_numpy(pose[3:6].copy()), "euler").numpy()
+        hinges = np.clip(start, self._low, self._high)
+        jacobian = np.zeros((6, self.model.nv))
+        for _ in range(IK_STEPS):
+            thought.qpos[:NUM_HINGES] = hinges
+            mujoco.mj_kinematics(self.model, thought)
+            mujoco.mj_comPos(self.model, thought)
+            place, turn = self._site(thought)
+            error = np.concatenate([pose[:3] - place, _turn_between(turn, wanted)])
+            if np.linalg.norm(error) < IK_DONE and abs(hinges[2]) < 1e-3:
+                break
+            mujoco.mj_jacSite(self.model, thought, jacobian[:3], jacobian[3:], self._grip)
+            own = jacobian[:, :NUM_HINGES]
+            inverse = own.T @ np.linalg.inv(own @ own.T + IK_DAMPING**2 * np.eye(6))
+            change = inverse @ error
+            rest = np.zeros(NUM_HINGES)
+            rest[2] = -IK_REST * hinges[2]
+            change += rest - inverse @ (own @ rest)
+            longest = np.abs(change).max()
+            if longest > IK_LONGEST:
+                change *= IK_LONGEST / longest
+            hinges = np.clip(hinges + change, self._low, self._high)
+        return hinges, float(np.linalg.norm(error))
+
+    # -- copies -------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The whole state; what follows `restore` is what would have followed, bit by bit."""
+        physics = np.empty(self._state_size)
+        self._mujoco.mj_getState(self.model, self.data, physics, self._state_kind)
+        return Snapshot(physics, self._hinges.copy())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back, or to where another arm is.
+
+        Raises:
+            ShapeError: of another scene.
+        """
+        if snapshot.physics.shape != (self._state_size,):
+            raise ShapeError(
+                f"This arm's state has {self._state_size} numbers, the snapshot "
+                f"{list(snapshot.physics.shape)}."
+            )
+        self._mujoco.mj_setState(self.model, self.data, snapshot.physics, self._state_kind)
+        self._hinges = snapshot.hinges.copy()
+        self._mujoco.mj_forward(self.model, self.data)
+
+    # -- pictures -----------------------------------------------------------------------------
+
+    def render(self, size: int = 128) -> UInt8[np.ndarray, "H W 3"]:
+        """What the camera sees now: a square picture, RGB.
+
+        Args:
+            size: H and W, 8 to `LARGEST_PICTURE`.
+
+        Raises:
+            ConfigError: another size.
+            RobotError: no graphics can be used here; the message says what to do.
+        """
+        checked_integer("size of the picture", size, least=8, most=LARGEST_PICTURE)
+        renderer = self._renderer(size)
+        renderer.update_scene(self.data, camera=CAMERA)
+        picture: NDArray[np.uint8] = renderer.render()
+        return picture.copy()
+
+    def close(self) -> None:
+        """Give back the graphics of this thread; there are no pictures afterwards."""
+        self._closed = True
+        for renderer in getattr(self._pictures, "of_size", {}).values():
+            renderer.close()
+        self._pictures = threading.local()
+
+    def _renderer(self, size: int) -> Any:
+        if self._closed:
+            raise RobotError("The arm is closed; make another one.")
+        renderers: dict[int, Any] = self._pictures.__dict__.setdefault("of_size", {})
+        if size not in renderers:
+            try:
+                renderers[size] = self._mujoco.Renderer(self.model, size, size)
+            except (RuntimeError, ValueError, AttributeError, OSError) as error:
+                raise RobotError(
+                    f"MuJoCo cannot draw here: {error}. On a machine without a screen install the "
+                    "system's libEGL (with Mesa) and set MUJOCO_GL=egl, or OSMesa and "
+                    "MUJOCO_GL=osmesa, before Python starts."
+                ) from error
+        return renderers[size]
+
+    def _site(self, data: Any) -> tuple[Numbers, Numbers]:
+        return data.site_xpos[self._grip].copy(), data.site_xmat[self._grip].reshape(3, 3).copy()
+
+
+def checked_pose(pose: Pose) -> Pose:
+    """A pose as float64, the gripper brought into 0 .. 1.
+
+    Raises:
+        ShapeError: not seven numbers.
+        InputError: NaN or infinity.
+    """
+    numbers = np.asarray(pose, dtype=np.float64)
+    if numbers.shape != (POSE_STATE_SIZE,):
+        raise ShapeError(
+            f"A pose is [x, y, z, three angles, gripper], [7], got {list(numbers.shape)}."
+        )
+    if not np.isfinite(numbers).all():
+        raise InputError(f"A pose must be finite, got {numbers.tolist()}.")
+    return np.concatenate([numbers[:6], numbers[6:].clip(0.0, 1.0)])
+
+
+def _euler(turn: Numbers) -> Numbers:
+    """Extrinsic xyz angles of one rotation matrix (poses.py does batches of tensors)."""
+    return np.array(
+        [
+            math.atan2(turn[2, 1], turn[2, 2]),
+            math.atan2(-turn[2, 0], math.hypot(turn[0, 0], turn[1, 0])),
+            math.atan2(turn[1, 0], turn[0, 0]),
+        ]
+    )
+
+
+def _turn_between(first: Numbers, second: Numbers) -> Numbers:
+    """Axis times angle, in the world, that turns `first` into `second`."""
+    turn = second @ first.T
+    axis = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
+    sine = float(np.linalg.norm(axis))
+    angle = math.atan2(sine, (float(np.trace(turn)) - 1) / 2)
+    if sine < 1e-9:
+        return axis if angle < 1 else np.array([angle, 0.0, 0.0])
+    scaled: Numbers = axis * (angle / sine)
+    return scaled
