@@ -373,6 +373,73 @@ def test_unreadable_files_are_left_out_and_named(
         assert first == pytest.approx(second, abs=1e-5)
 
 
+def test_a_batch_of_which_nothing_can_be_read_is_no_other_batch(
+    places: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """Neither are later videos counted twice, nor does the cache make a difference."""
+    folder = tmp_path / "val"
+    shutil.copytree(places[1].parent, folder)
+    lines = (folder / "list.csv").read_text().splitlines()[1:]
+    for line in lines[:2]:
+        (folder / line.partition(",")[0]).write_bytes(b"no array")
+    data = {"val": str(folder / "list.csv"), "max_bad_share": 0.5}
+    config = tiny_probing(*places, data=data, encode_batch=2)
+    cached = run(config, tmp_path / "cached")
+    anew = run(config.override(["cache.use=false"]), tmp_path / "anew")
+    assert cached.results["best"]["videos"] == anew.results["best"]["videos"] == 4
+    for first, second in zip(cached.results["heads"], anew.results["heads"], strict=True):
+        assert first == pytest.approx(second, abs=1e-5)
+    assert cached.bad_files == anew.bad_files == 2
+
+
+def test_baselines_are_of_the_videos_that_were_measured(
+    places: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """The unreadable file is of training's commonest class: 1 of 5 is left of 2 of 6."""
+    train = tmp_path / "train.csv"
+    named, *rows = places[0].read_text().splitlines()
+    often = [row for row in rows if row.endswith(MOTIONS[0])]
+    others = [row for row in rows if not row.endswith(MOTIONS[0])]
+    kept = [f"{places[0].parent}/{row}" for row in (*often, *others[:4])]
+    train.write_text("\n".join([named, *kept]) + "\n")
+    lists = {}
+    for name, source in (
+        ("val", places[1]),
+        ("test", write_labelled(tmp_path / "t", count=2, seed=7)),
+    ):
+        folder = shutil.copytree(source.parent, tmp_path / name)
+        sorted(folder.glob(f"{MOTIONS[0].replace(' ', '_')}*"))[0].write_text(f"no array {name}")
+        lists[name] = str(folder / "list.csv")
+    config = tiny_probing(train, None, places[2], data={**lists, "max_bad_share": 0.5})
+    result = run(config, tmp_path / "run")
+    for name in ("val", "test"):
+        assert result.results["baselines"][name] == {
+            "chance": pytest.approx(1 / 3),
+            "majority": pytest.approx(1 / 5),
+        }
+    assert "most frequent class 20.0%" in str(result)
+
+
+def test_features_too_large_for_the_cache_are_told_before_training(
+    places: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vjepa2.tasks.probe_features import FrozenEncoder
+
+    plain = FrozenEncoder.tokens
+
+    def large(self: FrozenEncoder, pixels: Tensor) -> Tensor:
+        tokens = plain(self, pixels)
+        tokens[1, 0, 3, 2] = 70_000.0
+        return tokens
+
+    monkeypatch.setattr(FrozenEncoder, "tokens", large)
+    name = read_labelled(places[0]).items[1].path
+    with pytest.raises(InputError, match=rf"{name}.*70000.*cache.dtype=float16.*bfloat16"):
+        run(tiny_probing(*places, cache={"dtype": "float16"}), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("shard*"))
+    run(tiny_probing(*places, cache={"dtype": "bfloat16"}), tmp_path / "wide", stop_at=1)
+
+
 def test_micro_batches_and_half_precision_change_little(
     places: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

@@ -157,22 +157,30 @@ class LabelledLoader:
             DataWorkerError: a decoding process died.
             ConfigError: `number` or `first_batch` is out of range.
         """
-        checked_integer("epoch", number, least=0)
         checked_integer("first_batch", first_batch, least=0, most=self.num_batches)
-        start = time.perf_counter()
-        pool = self._pool_at(number, first_batch)
         for place in range(first_batch, self.num_batches):
-            batch = self._batch(pool, number, place)
+            start = time.perf_counter()
+            batch = self.batch(number, place)
             if place > first_batch:
                 self.stall_seconds += time.perf_counter() - start
-            is_last = place + 1 == self.num_batches
-            self._next = (number + 1, 0) if is_last else (number, place + 1)
-            if is_last and number + 1 >= self._num_epochs:
-                self.close()
             if batch is not None:
                 yield batch
             del batch  # or it would stay in memory beside the next one
-            start = time.perf_counter()
+
+    def batch(self, epoch: int, place: int) -> LabelledBatch | None:
+        """Batch `place` of an epoch; None where no file of it could be read.
+
+        In turn, batches come from what was decoded ahead; out of turn new processes are started.
+        Errors as in `epoch`.
+        """
+        checked_integer("epoch", epoch, least=0)
+        checked_integer("place", place, least=0, most=self.num_batches - 1)
+        batch = self._batch(self._pool_at(epoch, place), epoch, place)
+        is_last = place + 1 == self.num_batches
+        self._next = (epoch + 1, 0) if is_last else (epoch, place + 1)
+        if is_last and epoch + 1 >= self._num_epochs:
+            self.close()
+        return batch
 
     def _pool_at(self, epoch: int, first_batch: int) -> DecodingPool[LabelledAnswer]:
         if self._pool is not None and self._next == (epoch, first_batch):

@@ -13,7 +13,7 @@ model/            the model that anticipates, see `tasks.anticipator_folder`
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,26 @@ from vjepa2.errors import OutputError, check_path
 from vjepa2.files import write_json
 from vjepa2.models.anticipation import Anticipator, TokenChoice
 from vjepa2.models.vjepa2 import VJEPA2Model
+from vjepa2.tasks.anticipate_ablations import save_ablations
+from vjepa2.tasks.anticipate_answers import scored_items
 from vjepa2.tasks.anticipate_config import AnticipateConfig
 from vjepa2.tasks.anticipate_events import EventSets, read_events
 from vjepa2.tasks.anticipate_scores import Answers, EventRow, event_rows, rows_text
 from vjepa2.tasks.anticipate_trainer import AnticipationTrainer
 from vjepa2.tasks.anticipator_folder import (
     AnticipatorFile,
+    LoadedAnticipator,
     encoder_mark,
     has_fresh_predictor,
     load_anticipation_model,
     save_anticipator,
 )
+from vjepa2.tasks.fooling import Finding
+from vjepa2.tasks.fooling_events import all_time_findings, disturbed_future
 from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, CONFIG_NAME, METRICS_NAME, MODEL_NAME
 from vjepa2.tasks.pretrainer import check_dtype
 from vjepa2.tasks.probe_folder import EncoderIdentity, TrainedOn
+from vjepa2.tasks.scored import ScoredItem
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes, open_processes
 from vjepa2.training.engine import Reason, check_stop_at, run_training
@@ -69,6 +75,7 @@ class AnticipateResult:
         rows: the table; empty while the run is not finished.
         notes: what was left out and why, and what is worth knowing about the events.
         anchor: which end of events the contexts were counted back from.
+        findings: of the looks for contexts that saw their event, see `tasks.fooling_events`.
     """
 
     folder: Path
@@ -78,6 +85,7 @@ class AnticipateResult:
     rows: tuple[EventRow, ...]
     notes: tuple[str, ...]
     anchor: str = "start"
+    findings: tuple[Finding, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -89,6 +97,7 @@ class AnticipateResult:
             "rows": [row.as_dict() for row in self.rows],
             "notes": list(self.notes),
             "anchor": self.anchor,
+            "findings": [finding.as_dict() for finding in self.findings],
         }
 
     def __str__(self) -> str:
@@ -98,8 +107,9 @@ class AnticipateResult:
                 f"Go on:  vjepa2 anticipate --out {self.folder}"
             )
         warning = f"{SEEN_WHILE_THEY_HAPPEN}\n" if self.anchor == "published" else ""
+        found = "".join(f"{one.severity}: {one}\n" for one in self.findings)
         return (
-            f"{rows_text(self.rows)}\n{warning}"
+            f"{rows_text(self.rows)}\n{warning}{found}"
             f"Model:  {self.model}\n"
             f"Use it: vjepa2 anticipate VIDEO --model {self.model}"
         )
@@ -177,12 +187,20 @@ def learn_to_anticipate(
             memory_advice="Set a smaller batch_size, crop_size or clips.num_frames.",
         )
         rows: tuple[EventRow, ...] = ()
+        findings: tuple[Finding, ...] = ()
         model_folder = None
         if result.reason == "finished":
-            rows = _finish(config, run, trainer, events, processes, mark=mark)
+            rows, findings = _finish(config, run, trainer, events, processes, mark=mark)
             model_folder = run / MODEL_NAME
     return AnticipateResult(
-        run, result.reason, result.step, model_folder, rows, events.notes, config.clips.anchor
+        run,
+        result.reason,
+        result.step,
+        model_folder,
+        rows,
+        events.notes,
+        config.clips.anchor,
+        findings,
     )
 
 
@@ -237,8 +255,8 @@ def _finish(
     processes: Processes,
     *,
     mark: str,
-) -> tuple[EventRow, ...]:
-    """Choose the probes, measure all horizons, write results and model."""
+) -> tuple[tuple[EventRow, ...], tuple[Finding, ...]]:
+    """Choose the probes, measure all horizons, look for leaks, write results and model."""
     first = trainer.measures(config.measured[0])
     chosen: dict[TokenChoice, str] = {
         choice: f"{choice}_{trainer.best_probe(choice, first)}" for choice in trainer.choices
@@ -247,6 +265,8 @@ def _finish(
         head: torch.from_numpy(events.train.counts(head)) for head in events.train.label_map.heads
     }
     rows: list[EventRow] = []
+    items: dict[float, list[ScoredItem]] = {}
+    own = config.future.tokens
     for seconds in config.measured:
         bare, logits = trainer.answers(seconds, names=list(chosen.values()))
         answers = Answers(
@@ -255,9 +275,24 @@ def _finish(
             bare.context_ends,
             bare.event_starts,
             {choice: logits[name] for choice, name in chosen.items()},
+            bare.event_ends,
         )
         rows += event_rows(answers, events.train.label_map, counts, hashes=events.hashes)
-    main = chosen[config.future.tokens]
+        items[seconds] = scored_items(answers, own, loss=config.loss, anchor=config.clips.anchor)
+    settings = _settings(config, mark)
+    network = Anticipator(
+        trainer.tokens.model,
+        trainer.probes[chosen[own]],  # type: ignore[arg-type]
+        config.future,
+        fps=config.clips.fps,
+    )
+    disturbed = disturbed_future(
+        LoadedAnticipator(network.eval(), events.train.label_map, settings, os.fspath(run)),
+        items[config.measured[0]],
+        seconds=config.measured[0],
+        folder=run / "disturbed",
+    )
+    findings = (*all_time_findings(items), *disturbed.findings)
     rates = {
         choice: dict(
             zip(("lr", "weight_decay"), config.probe.grid[int(name.rsplit("_", 1)[1])], strict=True)
@@ -272,29 +307,22 @@ def _finish(
             "probes": rates,
             "chosen_on": "validation" if len(config.probe.grid) > 1 else "nothing: one probe",
             "events": {"train": len(events.train), "val": len(events.val)},
-            "notes": list(events.notes),
+            "notes": [*events.notes, *filter(None, [disturbed.note])],
+            "findings": [finding.as_dict() for finding in findings],
+            "disturbed": disturbed.tried,
         },
     )
-    _save(config, run / MODEL_NAME, trainer, events, main, rows, mark=mark)
-    return tuple(rows)
+    save_ablations(
+        run / MODEL_NAME,
+        {choice: trainer.probes[name] for choice, name in chosen.items() if choice != own},  # type: ignore[misc]
+    )
+    _save(config, run / MODEL_NAME, network, settings, events, rows, counts, mark=mark)
+    return tuple(rows), findings
 
 
-def _save(
-    config: AnticipateConfig,
-    folder: Path,
-    trainer: AnticipationTrainer,
-    events: EventSets,
-    main: str,
-    rows: Sequence[EventRow],
-    *,
-    mark: str,
-) -> None:
-    """Write the model folder."""
-    probe = trainer.probes[main]
-    model = trainer.tokens.model
+def _settings(config: AnticipateConfig, mark: str) -> AnticipatorFile:
     learned = config.learn == "all"
-    network = Anticipator(model, probe, config.future, fps=config.clips.fps)  # type: ignore[arg-type]
-    settings = AnticipatorFile(
+    return AnticipatorFile(
         clips=config.clips,
         future=config.future,
         views=config.views,
@@ -302,13 +330,31 @@ def _save(
         encoder="" if learned else _absolute(str(config.start_from)),
         encoder_mark="" if learned else mark,
     )
+
+
+def _save(
+    config: AnticipateConfig,
+    folder: Path,
+    network: Anticipator,
+    settings: AnticipatorFile,
+    events: EventSets,
+    rows: Sequence[EventRow],
+    counts: Mapping[str, torch.Tensor],
+    *,
+    mark: str,
+) -> None:
+    """Write the model folder."""
+    learned = config.learn == "all"
     save_anticipator(folder, network, events.train.label_map, settings, with_encoder=learned)
-    own = model.config
-    paths = {item.path for item in events.train.items}
+    own = network.tokens.config
+    train_hashes, val_hashes = (
+        sorted({events.hashes[item.path] for item in found.items if item.path in events.hashes})
+        for found in (events.train, events.val)
+    )
     TrainedOn(
         label_map=events.train.label_map,
         views=config.views.model_dump(mode="json"),
-        item_hashes=tuple(hash for path, hash in events.hashes.items() if path in paths),
+        item_hashes=tuple(train_hashes),
         encoder=EncoderIdentity(
             name=str(config.start_from or "trained along"),
             weights=mark,
@@ -320,7 +366,9 @@ def _save(
         details={
             "train": events.train.source,
             "val": events.val.source,
+            "val_hashes": val_hashes,
             "clips": config.clips.model_dump(mode="json"),
+            "train_counts": {head: found.tolist() for head, found in counts.items()},
             "rows": [row.as_dict() for row in rows],
             "settings": config.model_dump(mode="json"),
         },

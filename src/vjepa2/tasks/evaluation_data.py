@@ -17,6 +17,7 @@ from vjepa2.tasks.fooling_files import HashedSet, list_findings, training_findin
 from vjepa2.tasks.fooling_labels import count_findings, map_findings
 from vjepa2.tasks.fooling_pictures import copy_findings, picture_marks
 from vjepa2.tasks.fooling_scores import shortcut_findings
+from vjepa2.tasks.probe_folder import TrainedOn
 from vjepa2.tasks.scored import group_numbers
 
 
@@ -100,6 +101,29 @@ def _is_same_path(first: str, second: str) -> bool:
     return bool(second) and Path(first).resolve() == Path(second).resolve()
 
 
+def record_findings(
+    trained_on: TrainedOn | None, evaluated: HashedSet, *, training: HashedSet | None = None
+) -> list[Finding]:
+    """Look for evaluated videos that a model was trained on, or chosen by.
+
+    Args:
+        trained_on: what a probe, a fine-tuned classifier or a model that anticipates keeps beside
+            it; None where nothing is known.
+        evaluated: what the model is to be measured on.
+        training: the training list, where it is at hand.
+    """
+    details = {} if trained_on is None else trained_on.details
+    chosen = {str(one) for one in details.get("val_hashes") or ()}
+    if details.get("val") and _is_same_path(str(details["val"]), evaluated.labelled.source):
+        chosen |= {evaluated.content(item) for item in evaluated.labelled.items}
+    return training_findings(
+        evaluated,
+        trained_hashes=() if trained_on is None else trained_on.item_hashes,
+        training=training,
+        selected_on=chosen,
+    )
+
+
 def findings_before(
     model: EvaluatedModel,
     evaluated: LabelledSet,
@@ -118,20 +142,11 @@ def findings_before(
         config: of the evaluation.
         quiet: no progress.
     """
-    trained_on = model.trained_on
     known = HashedSet(evaluated, facts.hashes)
-    details = {} if trained_on is None else trained_on.details
-    chosen = {str(one) for one in details.get("val_hashes") or ()}
-    if details.get("val") and _is_same_path(str(details["val"]), evaluated.source):
-        chosen |= {known.content(item) for item in evaluated.items}
+    trained = None if training is None else HashedSet(training, facts.hashes)
     found = [
         *model.findings,
-        *training_findings(
-            known,
-            trained_hashes=() if trained_on is None else trained_on.item_hashes,
-            training=None if training is None else HashedSet(training, facts.hashes),
-            selected_on=chosen,
-        ),
+        *record_findings(model.trained_on, known, training=trained),
         *list_findings(known),
     ]
     labels = torch.from_numpy(evaluated.labels(model.head))

@@ -232,6 +232,7 @@ def finetune(
                         config=config,
                         data=data,
                         item_hashes=hashes["train"],
+                        val_hashes=hashes["val"],
                         best=trainer.best,
                     )
                 processes.barrier()
@@ -296,7 +297,7 @@ def _checked_hashes(
     if store.latest() is not None and (run / DATA_NAME).is_file():
         try:
             stored = json.loads((run / DATA_NAME).read_text(encoding="utf-8"))
-            if stored["fingerprints"] == data.fingerprints():
+            if stored["fingerprints"] == data.fingerprints() and "val" in stored:
                 return dict(stored)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # made again below

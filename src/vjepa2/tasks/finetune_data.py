@@ -97,8 +97,8 @@ def check_data(data: FineTuneData, *, quiet: bool = False) -> dict[str, Any]:
         quiet: no progress on stderr.
 
     Returns:
-        JSON values: "train", the sorted content hashes of its files; "notes", what is worth knowing
-        in words; "fingerprints".
+        JSON values: "train" and "val", the sorted content hashes of their files; "notes", what is
+        worth knowing in words; "fingerprints".
 
     Raises:
         LeakError: a file or group is in both sets.
@@ -106,13 +106,21 @@ def check_data(data: FineTuneData, *, quiet: bool = False) -> dict[str, Any]:
     """
     sets = {"train": data.train} if data.val is None else {"train": data.train, "val": data.val}
     notes = check_splits(sets, quiet=quiet)
-    paths = (item.path for item in data.train.items)
-    hashes = content_hashes(paths, quiet=quiet, description="Marking training files")
     return {
-        "train": sorted(set(hashes.values())),
+        "train": marks_of(data.train, quiet=quiet),
+        "val": marks_of(data.val, quiet=quiet),
         "notes": list(notes),
         "fingerprints": data.fingerprints(),
     }
+
+
+def marks_of(labelled: LabelledSet | None, *, quiet: bool = False) -> list[str]:
+    """Sorted content hashes of a set's files, by which an evaluation knows them again."""
+    if labelled is None:
+        return []
+    paths = (item.path for item in labelled.items)
+    hashes = content_hashes(paths, quiet=quiet, description="Marking files")
+    return sorted(set(hashes.values()))
 
 
 def set_mark(labelled: LabelledSet) -> str:

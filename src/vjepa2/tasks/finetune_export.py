@@ -45,6 +45,7 @@ def save_classifier(
     config: FineTuneConfig,
     data: FineTuneData,
     item_hashes: Sequence[str],
+    val_hashes: Sequence[str],
     best: dict[str, Any] | None,
 ) -> None:
     """Write model, processor, `labels.json` and `training.json`.
@@ -55,6 +56,7 @@ def save_classifier(
         config: of the run.
         data: what was learned from.
         item_hashes: content hashes of the training files.
+        val_hashes: of those by which the epoch was chosen.
         best: measures of the epoch that the weights are from; None where none was measured.
     """
     model.save_pretrained(folder)
@@ -77,6 +79,7 @@ def save_classifier(
             "method": config.method,
             "train": data.train.source,
             "val": None if data.val is None else data.val.source,
+            "val_hashes": list(val_hashes),
             "validation": best,
             "settings": config.model_dump(mode="json"),
         },

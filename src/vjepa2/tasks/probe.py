@@ -151,7 +151,7 @@ def probe(
             config,
             network,
             sources,
-            baselines={name: data.baselines(name) for name in data.sets if name != "train"},
+            baselines=data.baselines,
             fingerprints=data.fingerprints(),
             log=log,
             folder=run,
@@ -184,6 +184,7 @@ def probe(
                     data=data,
                     encoder=identity,
                     item_hashes=hashes["train"],
+                    val_hashes=hashes["val"],
                     results=results,
                 )
             trainer.report_bad_files()
@@ -226,11 +227,11 @@ def memory_advice(config: AttentiveProbeConfig) -> str:
 def _checked_hashes(
     run: Path, data: ProbeData, store: CheckpointStore, *, quiet: bool
 ) -> dict[str, Any]:
-    """Content hashes of training files; all files are read only when the run begins."""
+    """Content hashes of the files; all of them are read only when the run begins."""
     if store.latest() is not None and (run / DATA_NAME).is_file():
         try:
             stored = json.loads((run / DATA_NAME).read_text(encoding="utf-8"))
-            if stored["fingerprints"] == data.fingerprints():
+            if stored["fingerprints"] == data.fingerprints() and "val" in stored:
                 return dict(stored)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # made again below

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vjepa2.data.labelled import LabelledSet, LabelMap
 from vjepa2.data.labelled_lists import read_labelled
-from vjepa2.data.splits import check_splits, content_hashes
+from vjepa2.data.splits import check_splits
 from vjepa2.errors import LabelError
-from vjepa2.tasks.finetune_data import set_mark
+from vjepa2.tasks.finetune_data import marks_of, set_mark
 from vjepa2.tasks.probe_config import ProbeLabelsConfig
 
 
@@ -52,15 +52,18 @@ class ProbeData:
         """Marks of all sets: which files, named how, with which labels and stretches."""
         return {name: set_mark(found) for name, found in self.sets.items()}
 
-    def baselines(self, name: str) -> dict[str, float]:
-        """What no look at the videos reaches on a set.
+    def baselines(self, labels: Int[Tensor, " n"]) -> dict[str, float]:
+        """What no look at the videos reaches on some of them.
+
+        Args:
+            labels: class numbers of the videos that were measured.
 
         Returns:
             "chance": accuracy of guessing evenly; "majority": of always naming the class that is
             most frequent in training.
         """
         most = int(self.train.counts(self.head).argmax())
-        share = float((self.sets[name].labels(self.head) == most).mean())
+        share = float((labels == most).double().mean())
         return {"chance": 1 / len(self.class_names), "majority": share}
 
 
@@ -103,17 +106,17 @@ def check_probe_data(data: ProbeData, *, quiet: bool = False) -> dict[str, Any]:
     """Look at all files once: refuse a video in two sets, and remember what is trained on.
 
     Returns:
-        JSON values: "train", sorted content hashes of its files; "notes"; "fingerprints".
+        JSON values: "train" and "val", sorted content hashes of their files; "notes";
+        "fingerprints".
 
     Raises:
         LeakError: a file or group is in two sets.
         LabelError: a segment lies outside its file.
     """
     notes = check_splits(data.sets, quiet=quiet)
-    paths = (item.path for item in data.train.items)
-    hashes = content_hashes(paths, quiet=quiet, description="Marking training files")
     return {
-        "train": sorted(set(hashes.values())),
+        "train": marks_of(data.train, quiet=quiet),
+        "val": marks_of(data.sets.get("val"), quiet=quiet),
         "notes": list(notes),
         "fingerprints": data.fingerprints(),
     }

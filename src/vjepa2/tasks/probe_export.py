@@ -94,6 +94,7 @@ def save_probe(
     data: ProbeData,
     encoder: EncoderIdentity,
     item_hashes: Sequence[str],
+    val_hashes: Sequence[str],
     results: Mapping[str, Any],
 ) -> Path:
     """Write the classifier, its processor, `labels.json` and `training.json`.
@@ -106,6 +107,7 @@ def save_probe(
         data: what was learned from.
         encoder: whose tokens the probe reads.
         item_hashes: content hashes of the training files.
+        val_hashes: of those by which the head was chosen.
         results: of the run.
 
     Returns:
@@ -127,6 +129,7 @@ def save_probe(
         head=data.head,
         details={
             **sources,
+            "val_hashes": list(val_hashes),
             "best": dict(results["best"]),
             "test": results.get("test"),
             "baselines": results.get("baselines", {}),

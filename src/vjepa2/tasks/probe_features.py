@@ -21,10 +21,11 @@ from vjepa2.data.labelled import LabelledSet
 from vjepa2.data.labelled_loader import LabelledLoader
 from vjepa2.data.sample import BadFile
 from vjepa2.data.views import TrainViewConfig, ViewConfig
-from vjepa2.errors import BadFilesError, InputError
+from vjepa2.errors import BadFilesError
 from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.progress import track
 from vjepa2.tasks.probe_cache import FeatureCache, item_marks
+from vjepa2.tasks.probe_checks import check_finite, check_fits
 
 
 class FrozenEncoder:
@@ -210,7 +211,7 @@ class EncodedFeatures:
             )
         own_epoch = 0 if reordered else epoch
         # Asked for anew each time: what a batch holds depends on its number alone.
-        found = next(self._loader.epoch(own_epoch, first_batch=place), None)
+        found = self._loader.batch(own_epoch, place)
         if found is None:
             return None
         items_found = found.indices
@@ -332,7 +333,8 @@ def fill_cache(
 
     Raises:
         BadFilesError: too many, or all of them.
-        InputError: features are NaN or infinite; the file is named.
+        InputError: features are NaN or infinite, or too large for the cache's type; the file is
+            named.
         OutputError: the disk is full.
     """
     if cache.is_complete:
@@ -375,29 +377,12 @@ def fill_cache(
             finish(place_of[batch.indices[0]])
             found = encoder.tokens(batch.pixels)
             check_finite(found, reading.labelled, batch.indices)
-            tokens.append(found.to(cache.dtype))
+            kept = found.to(cache.dtype)
+            check_fits(found, kept, reading.labelled, batch.indices)
+            tokens.append(kept)
             items.extend(batch.indices)
         finish(layout.num_batches)
         bad_files = loader.bad_files
     if not cache.readable(range(layout.num_items)):
         raise BadFilesError(f"No file of {reading.labelled.source} can be read.")
     return bad_files
-
-
-def check_finite(
-    tokens: Float[Tensor, "B V M D"], labelled: LabelledSet, items: Sequence[int]
-) -> None:
-    """Refuse features of which nothing can be learned.
-
-    Raises:
-        InputError: NaN or infinity; the file is named.
-    """
-    sums = tokens.flatten(1).sum(dim=1, dtype=torch.float64)
-    bad = [items[row] for row in (~sums.isfinite()).nonzero().flatten().tolist()]
-    if bad:
-        raise InputError(
-            f"The encoder gives NaN or infinity for {labelled.items[bad[0]].path}"
-            f"{f' and {len(bad) - 1} more of its batch' if len(bad) > 1 else ''}. If that file is "
-            "damaged, take it out of the list; if it happens with others too, the weights are, or "
-            "dtype is too narrow: use dtype=float32."
-        )

@@ -7,7 +7,7 @@ every epoch     validation features -> accuracy of every head -> the best one so
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Prober:
         config: of the run.
         network: of a probe: encoder width, pooler, classes.
         sources: features of "train", and of "val" and "test" where they are measured.
-        baselines: chance and majority on every measured set.
+        baselines: chance and majority of videos of some classes [n].
         fingerprints: of the labelled sets, to refuse others when the run goes on.
         log: of the run.
         folder: of the run.
@@ -59,7 +59,7 @@ class Prober:
         network: VJEPA2Config,
         sources: Mapping[str, FeatureSource],
         *,
-        baselines: Mapping[str, Mapping[str, float]],
+        baselines: Callable[[Int[Tensor, " n"]], dict[str, float]],
         fingerprints: Mapping[str, str],
         log: MetricsLog,
         folder: Path,
@@ -178,8 +178,9 @@ class Prober:
         self.measure(self.num_steps)
         results = self.results()
         if "test" in self.sources:
-            (measures,) = self._measures("test", which=[results["best"]["head"]])
+            (measures,), known = self._measures("test", which=[results["best"]["head"]])
             results["test"] = measures
+            results["baselines"] = {**results.get("baselines", {}), "test": known}
             self.log.write(self.num_steps, "test", measures)
         self.log.close()
         write_json(self.folder / RESULTS_NAME, results)
@@ -190,9 +191,10 @@ class Prober:
         self.report_bad_files()
         if "val" not in self.sources:
             return
-        measures = self._measures("val", epoch=step // self.per_epoch - 1)
+        measures, known = self._measures("val", epoch=step // self.per_epoch - 1)
         epoch = step // self.per_epoch
-        self.history = [*self.history, {"step": step, "epoch": epoch, "heads": measures}]
+        line = {"step": step, "epoch": epoch, "heads": measures, "baselines": known}
+        self.history = [*self.history, line]
         self.log.write(step, "validation", {"epoch": epoch, "heads": measures})
         results = self.results()
         write_json(self.folder / RESULTS_NAME, results)
@@ -214,14 +216,14 @@ class Prober:
             "epoch": line["epoch"],
             "heads": heads,
             "best": best,
-            "baselines": {name: dict(found) for name, found in self.baselines.items()},
+            "baselines": {"val": line["baselines"]} if "baselines" in line else {},
         }
 
     @torch.no_grad()
     def _measures(
         self, name: str, *, epoch: int = 0, which: Sequence[int] | None = None
-    ) -> list[dict[str, float]]:
-        """Scores of some heads on all videos of a set that can be read."""
+    ) -> tuple[list[dict[str, float]], dict[str, float]]:
+        """Scores of some heads on all videos of a set that can be read, and the baselines there."""
         source = self.sources[name]
         chosen = list(range(len(self.rates))) if which is None else list(which)
         found: list[Tensor] = []
@@ -242,7 +244,7 @@ class Prober:
         scores, truth = torch.cat(found, dim=1), torch.cat(labels)
         if not bool(scores.isfinite().all()):
             raise DivergedError("A head gives NaN. Take the largest heads.lrs out.")
-        return [measures_of(own, truth) for own in scores]
+        return [measures_of(own, truth) for own in scores], self.baselines(truth)
 
     def probabilities(self, tokens: Float[Tensor, "B V M D"]) -> Float[Tensor, "K B L"]:
         """Softmax of every view, averaged over views, for every head."""
