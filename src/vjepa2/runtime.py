@@ -3,6 +3,9 @@
 Functions import torch inside, so that `vjepa2 --help` stays quick.
 """
 
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vjepa2.errors import ConfigError, check_kind, nearest_hint
@@ -53,3 +56,15 @@ def resolve_device(device: "str | int | torch.device | None" = None) -> "torch.d
             "Allowed: auto, cpu, and the accelerators this torch build sees."
         ) from error
     return resolved
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now; where a system does not tell, the most it ever held."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -1,12 +1,15 @@
 """What a run announces: which updates it makes, and what a teacher adds."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tiny_pretraining import tiny_run
+from tiny_pretraining import tiny_run, write_clips
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.recipes.pretrain import get_recipe
 from vjepa2.tasks.pretrain_config import PretrainConfig
@@ -76,3 +79,40 @@ def test_the_published_teacher_weighs_more_than_the_student() -> None:
         more = found[name].memory_bytes["total"] - alone[name].memory_bytes["total"]
         assert more >= 4 * 1_845_216_768
         assert found[name].flops["teacher"] > 15 * alone[name].flops["teacher"]
+
+
+CHILD = """
+import json, sys
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from vjepa2.tasks.pretrain import pretrain
+from vjepa2.tasks.pretrain_config import PretrainConfig
+
+config = PretrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
+pretrain(config, sys.argv[2], quiet=True)
+[line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM:")]
+print(int(line.split()[1]) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts resident memory as Linux does")
+def test_the_announced_memory_is_that_of_the_whole_process(tmp_path: Path) -> None:
+    """On a CPU: what the system counts at the end is within a fifth of what was announced."""
+    config = tiny_run(
+        write_clips(tmp_path / "clips"),
+        clip={"num_frames": 8, "crop_size": 64, "batch_size": 16},
+        schedule={"num_steps": 2, "warmup_share": 0.0, "cooldown_share": 0.0},
+    )
+    settings = tmp_path / "settings.json"
+    settings.write_text(config.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(settings), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "run" / "forecast.json").read_text())["clips"]["memory_bytes"]
+    assert told == pytest.approx(int(done.stdout), rel=0.2)

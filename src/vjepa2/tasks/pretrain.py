@@ -14,6 +14,7 @@ import torch
 
 from vjepa2.errors import BadFilesError, OutputError, check_path
 from vjepa2.files import write_json
+from vjepa2.runtime import resident_bytes
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_export import clip_of, finished_model, save_finished_model
 from vjepa2.tasks.pretrain_folder import (
@@ -178,6 +179,7 @@ def pretrain(
         # What does not fit the run in the folder is refused before any work.
         latest = store.latest()
         network = None if latest is None else stored_network(store.values(latest))
+        resident = resident_bytes()
         networks = make_networks(config, network=network)
         trainer = Pretrainer(config, networks, processes, store=store, log=log, folder=run)
         forecasts = run_forecasts(
@@ -188,7 +190,7 @@ def pretrain(
         )
         numbers: dict[str, Any] = {}
         if processes.is_first:
-            numbers = announce(forecasts, config, processes.device, quiet=quiet)
+            numbers = announce(forecasts, config, processes.device, resident=resident, quiet=quiet)
         if latest is None:
             start_from_run(trainer)
             with store.lock():  # not under the feet of a run that has just begun here

@@ -75,8 +75,16 @@ class Forecast:
         """Time of an update where each process multiplies matrices at `peak_flops` a second."""
         return self.flops["total"] / self.num_processes / (peak_flops * utilisation)
 
-    def text(self, *, seconds: float | None = None, num_steps: int | None = None) -> str:
-        """Lines for people; `seconds` of an update, if known, and `num_steps` left."""
+    def text(
+        self, *, seconds: float | None = None, num_steps: int | None = None, beside: int = 0
+    ) -> str:
+        """Lines for people.
+
+        Args:
+            seconds: of an update, if known.
+            num_steps: updates left, if known.
+            beside: bytes that a process holds beside an update; they are added to the memory.
+        """
         count, tokens, memory = self.num_parameters, self.tokens, self.memory_bytes
         moment = {
             "teacher": "teacher's pass",
@@ -85,7 +93,9 @@ class Forecast:
         }[self.peak_moment]
         large = {
             name: value
-            for name, value in sorted(memory.items(), key=lambda item: -item[1])
+            for name, value in sorted(
+                {**memory, "Python and imports": beside}.items(), key=lambda item: -item[1]
+            )
             if name != "total" and value * 50 > memory["total"]
         }
         parts = {
@@ -95,11 +105,8 @@ class Forecast:
             + ", ".join(f"{_short(value)} {name}" for name, value in tokens.items()),
             "Operations": f"{_short(self.flops['total'])} an update, "
             f"{self.flops['backward'] / self.flops['total']:.0%} of them in the backward pass",
-            # Of the update alone: what Python and PyTorch hold when they are imported is no part.
-            "Memory": f"{_bytes(memory['total'])} per process for an update, fullest in the "
-            f"{moment}: "
-            + ", ".join(f"{_bytes(value)} {name}" for name, value in large.items())
-            + "; Python, imports, decoding and saving come on top",
+            "Memory": f"{_bytes(memory['total'] + beside)} per process, fullest in the {moment}: "
+            + ", ".join(f"{_bytes(value)} {name}" for name, value in large.items()),
         }
         if seconds is not None:
             whole = ""
