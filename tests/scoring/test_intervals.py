@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vjepa2.errors import DtypeError, ShapeError
+from vjepa2.errors import ConfigError, DtypeError, ShapeError
 from vjepa2.scoring import bootstrap_interval, mean_class_accuracy, wilson_interval
 
 
@@ -80,6 +80,20 @@ def test_all_right_is_not_certainty() -> None:
     assert (wrong.value, wrong.low) == (0.0, 0.0) and wrong.high == pytest.approx(
         1 - 0.7225, abs=1e-4
     )
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
+def test_all_right_keeps_to_the_level(level: float) -> None:
+    """Wilson's ends p of 10 of 10 solve 1 - p = z sqrt(p (1 - p) / 10): p = 1 / (1 + z^2 / 10)."""
+    z = {0.5: 0.674490, 0.9: 1.644854, 0.99: 2.575829}[level]  # of a table
+    expected = 1 / (1 + z * z / 10)
+    by_mean = bootstrap_interval(torch.ones(10), torch.arange(10), level=level)
+    by_function = bootstrap_interval(lambda rows: 1.0, torch.arange(10), level=level, draws=20)
+    for found in (by_mean, by_function):
+        assert (found.low, found.high) == (pytest.approx(expected, abs=1e-5), 1.0)
+    assert wilson_interval(10, 10, level=1.0) == (0.0, 1.0)
+    with pytest.raises(ConfigError, match="level"):
+        wilson_interval(1, 2, level=1.5)
 
 
 def test_a_measure_over_classes() -> None:

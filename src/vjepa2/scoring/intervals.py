@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,6 @@ from vjepa2.errors import ShapeError, checked_integer, checked_number
 from vjepa2.numbered_random import stream, stream_key
 from vjepa2.scoring.checks import checked_finite
 
-Z_95 = 1.959964
 PORTION = 64  # draws at a time: thousands of draws of many thousand groups need not fit
 
 
@@ -78,7 +78,7 @@ def bootstrap_interval(
         if count == 1:
             return Interval(whole, math.nan, math.nan)
         if bool(((values == values[0]) & ((values == 0) | (values == 1))).all()):
-            return Interval(whole, *wilson_interval(count * whole, count))
+            return Interval(whole, *wilson_interval(count * whole, count, level=level))
         zero = torch.zeros(count, dtype=torch.float64)
         sums = zero.index_add(0, places, values)
         sizes = zero.index_add(0, places, torch.ones_like(values))
@@ -104,7 +104,7 @@ def bootstrap_interval(
             dtype=torch.float64,
         )
         if whole in (0.0, 1.0) and bool((found == whole).all()):
-            return Interval(whole, *wilson_interval(count * whole, count))
+            return Interval(whole, *wilson_interval(count * whole, count, level=level))
     low, high = torch.quantile(checked_finite("Drawn values", found), ends).tolist()
     return Interval(whole, low, high)
 
@@ -123,16 +123,25 @@ def _places(starts: Int[Tensor, " G"], sizes: Int[Tensor, " G"]) -> Int[Tensor, 
     return torch.repeat_interleave(starts - before, sizes) + torch.arange(int(sizes.sum()))
 
 
-def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
-    """95 % interval of a share of independent trials.
+def wilson_interval(successes: float, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share of independent trials.
+
+    Args:
+        successes: of the trials; a mean of shares may make it a fraction.
+        trials: at least one.
+        level: how often such intervals hold the true share, above 0; 1 gives 0 to 1.
 
     Source: Wilson, J. Am. Stat. Assoc. 22 (1927).
     """
     trials = checked_integer("trials", trials, least=1)
+    checked_number("level", level, above=0.0, most=1.0)
+    if level == 1.0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
     rate = successes / trials
-    centre = (rate + Z_95 * Z_95 / (2 * trials)) / (1 + Z_95 * Z_95 / trials)
-    spread = rate * (1 - rate) / trials + Z_95 * Z_95 / (4 * trials * trials)
-    reach = Z_95 / (1 + Z_95 * Z_95 / trials) * math.sqrt(spread)
+    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    spread = rate * (1 - rate) / trials + z * z / (4 * trials * trials)
+    reach = z / (1 + z * z / trials) * math.sqrt(spread)
     # Exactly, where rounding would put the share itself outside.
     low = 0.0 if successes == 0 else max(0.0, centre - reach)
     return low, 1.0 if successes == trials else min(1.0, centre + reach)

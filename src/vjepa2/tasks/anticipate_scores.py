@@ -70,6 +70,7 @@ class Answers:
         items: the events.
         context_ends, event_starts: seconds on the clock of each file.
         logits: by choice of tokens and by head, [N, classes].
+        event_ends: likewise; None of an event without a marked end.
     """
 
     seconds: float
@@ -77,6 +78,7 @@ class Answers:
     context_ends: tuple[float, ...]
     event_starts: tuple[float, ...]
     logits: Mapping[TokenChoice, Mapping[str, Tensor]]
+    event_ends: tuple[float | None, ...] = ()
 
     def labels(self, head_number: int) -> Int[Tensor, " N"]:
         """Right classes of a head."""
@@ -144,7 +146,8 @@ def event_rows(
             )
         known = baselines(labels, num_classes=len(names), prior_counts=train_counts[head])
         by_lot = known.chance_at_5 if k == TOP else known.chance
-        prior = known.prior_recall_at_5 if k == TOP else _constant_recall(labels)
+        always = known.majority_class
+        prior = known.prior_recall_at_5 if k == TOP else _constant_recall(labels, always)
         rows.append(row(CHANCE, _exact(known.chance), _exact(by_lot)))
         rows.append(row(PRIOR, _exact(known.majority), _exact(prior)))
     return rows
@@ -198,6 +201,7 @@ def _exact(value: float) -> Interval:
     return Interval(value, float("nan"), float("nan"))
 
 
-def _constant_recall(labels: Int[Tensor, " N"]) -> float:
-    """Class-mean recall at 1 of one and the same answer."""
-    return 1 / int(labels.unique().numel())
+def _constant_recall(labels: Int[Tensor, " N"], answer: int) -> float:
+    """Class-mean recall at 1 of one and the same answer, which need not occur among the labels."""
+    classes = labels.unique()
+    return float((classes == answer).double().mean())
