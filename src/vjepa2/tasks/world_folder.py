@@ -1,0 +1,397 @@
+"""A world model of a robot as a folder: what was trained, and how to use it as it was trained.
+
+FOLDER/config.json, model.safetensors    a `VJEPA2ActionModel`
+FOLDER/video_preprocessor_config.json    how pictures become pixels
+FOLDER/robot.json                        the `RobotSpec` of its recordings
+FOLDER/world.json                        steps per second, cameras, ranges of states and actions
+
+    loaded = load_world("RUN")                           # or its folder `model`
+    goal = loaded.encode(goal_frames)[-1]                # uint8 [T, C, H, W] to [N, D]
+    loop = RecedingHorizon(loaded.world, ..., pixels=loaded.pixels)
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import Field
+from torch import Tensor
+
+from vjepa2.data.robot_spec import RobotSpec
+from vjepa2.data.robot_statistics import RobotStatistics
+from vjepa2.data.trajectories import Episode
+from vjepa2.errors import (
+    CheckpointFormatError,
+    CheckpointNotFoundError,
+    ConfigError,
+    ShapeError,
+    check_choice,
+    check_path,
+)
+from vjepa2.files import write_json
+from vjepa2.models.action_model import VJEPA2ActionModel, normed
+from vjepa2.models.encoder import VJEPA2Encoder
+from vjepa2.models.world_model import DEFAULT_MEMORY_BYTES, ActionWorldModel, Situation
+from vjepa2.poses import POSE_STATE_SIZE
+from vjepa2.protocols import Observation
+from vjepa2.runtime import resolve_device
+from vjepa2.strict_config import StrictConfig
+from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, MODEL_NAME
+from vjepa2.tasks.world_model_config import FramesMode, MultiCamera
+from vjepa2.video.processor import VJEPA2VideoProcessor
+from vjepa2.video.processor_options import FILE_NAME as PROCESSOR_FILE
+
+WORLD_FILE = "world.json"
+ROBOT_FILE = "robot.json"
+PUBLISHED_FPS = 4.0
+PUBLISHED_FRAMES = 8
+
+
+class WorldFile(StrictConfig):
+    """What `world.json` holds.
+
+    Attributes:
+        fps: steps per second.
+        num_frames: of the samples that it was trained on: longer rollouts were never seen.
+        cameras: names; empty: whichever the recordings have.
+        multi_camera, frames_mode: see `world_model_config`.
+        statistics: of states and actions in the recordings.
+        encoder: what its frames are encoded by, in words.
+        validation: the last measurement on held-out episodes.
+        version: of this layout.
+    """
+
+    fps: float = Field(PUBLISHED_FPS, gt=0)
+    num_frames: int = Field(PUBLISHED_FRAMES, ge=2)
+    cameras: tuple[str, ...] = ()
+    multi_camera: MultiCamera = "sampled"
+    frames_mode: FramesMode = "each"
+    statistics: RobotStatistics | None = None
+    encoder: str = ""
+    validation: dict[str, float] | None = None
+    version: int = Field(1, ge=1, le=1)
+
+    @property
+    def num_views(self) -> int:
+        """Pictures whose tokens make up one frame."""
+        return max(1, len(self.cameras)) if self.multi_camera == "tokens" else 1
+
+
+@torch.no_grad()
+def encode_steps(
+    encoder: VJEPA2Encoder, frames: Float[Tensor, "T C H W"], mode: FramesMode
+) -> Float[Tensor, "T N D"]:
+    """Features of every frame, layer-normed without weights.
+
+    Args:
+        encoder: frozen.
+        frames: normalised pixels, one after the other in time.
+        mode: "each" encodes a frame as a clip of equal frames (V-JEPA 2-AC); "causal_clip" as the
+            clip that ends with it, the first frame of all repeated.
+    """
+    length = encoder.config.tubelet_size
+    if mode == "each":
+        clips = frames[:, None].expand(-1, length, -1, -1, -1)
+    else:
+        ends = torch.arange(len(frames))[:, None]
+        before = (ends + torch.arange(1 - length, 1)).clamp_min(0)
+        clips = frames[before.to(frames.device)]
+    return normed(encoder(clips).last_hidden_state)
+
+
+class RobotWorld(ActionWorldModel):
+    """`ActionWorldModel` that encodes frames as the model was trained.
+
+    Args:
+        model: in evaluation mode.
+        spec: of the robot; says what an action does to the state.
+        settings: of the model.
+        memory_bytes, dtype: see `ActionWorldModel`.
+
+    Raises:
+        ConfigError: the model has actions or states of another size than the robot.
+    """
+
+    def __init__(
+        self,
+        model: VJEPA2ActionModel,
+        *,
+        spec: RobotSpec,
+        settings: WorldFile,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        sizes = model.config.action_size, model.config.state_size
+        if sizes != (spec.action_size, spec.state_size):
+            raise ConfigError(
+                f"The model has actions and states of {sizes[0]} and {sizes[1]} numbers, the robot "
+                f"of {spec.action_size} ({', '.join(spec.state_names)}): they do not belong "
+                "together."
+            )
+        super().__init__(
+            model, update_state=spec.update_state, memory_bytes=memory_bytes, dtype=dtype
+        )
+        self.settings = settings
+
+    @torch.no_grad()
+    def encode(self, frames: Float[Tensor, "T C H W"]) -> Float[Tensor, "T N D"]:
+        """Features of frames, layer-normed.
+
+        Args:
+            frames: normalised pixels, one after the other in time; of models that see several
+                cameras at once, their pictures one below the other (`LoadedWorld.pixels`).
+
+        Raises:
+            ShapeError, DtypeError: not [T, C, H, W] finite floats.
+        """
+        if self.settings.frames_mode == "each" and self.settings.num_views == 1:
+            return super().encode(frames)
+        views = self._views(frames)
+        with self._computing(frames):
+            encoded = [
+                encode_steps(self.model.encoder, view, self.settings.frames_mode) for view in views
+            ]
+        return torch.cat(encoded, dim=1).to(self.model.dtype)
+
+    def begin(
+        self,
+        latents: Float[Tensor, "T N D"],
+        states: Float[Tensor, "T K"],
+        actions: Float[Tensor, "T1 A"] | None = None,
+        *,
+        grid: tuple[int, int] | None = None,
+    ) -> Situation:
+        """See `ActionWorldModel.begin`; several cameras lie one below the other in the grid."""
+        views = self.settings.num_views
+        if grid is None and views > 1:
+            tokens = latents.shape[1] // views
+            side = round(tokens**0.5)
+            grid = views * side, side
+        return super().begin(latents, states, actions, grid=grid)
+
+    def _views(self, frames: Tensor) -> Sequence[Tensor]:
+        views = self.settings.num_views
+        if frames.ndim != 4 or frames.shape[2] % views:
+            raise ShapeError(
+                f"frames must be pixels [T, C, H, W] with {views} cameras one below the other, got "
+                f"{list(frames.shape)}."
+            )
+        return frames.chunk(views, dim=2)
+
+
+@dataclass(frozen=True)
+class LoadedWorld:
+    """A world model with all that it takes to use it.
+
+    Attributes:
+        world: for planning.
+        spec: of the robot.
+        processor: pictures to pixels.
+        settings: of the model.
+        folder: where it lies.
+    """
+
+    world: RobotWorld
+    spec: RobotSpec
+    processor: VJEPA2VideoProcessor
+    settings: WorldFile
+    folder: Path
+
+    @property
+    def fps(self) -> float:
+        """Steps per second: one action leads from one step to the next."""
+        return self.settings.fps
+
+    @property
+    def camera(self) -> str | None:
+        """The camera to look through, the first of several; None: the only one there is."""
+        cameras = self.settings.cameras
+        return cameras[0] if cameras else self.spec.camera
+
+    @property
+    def cameras(self) -> tuple[str | None, ...]:
+        """The cameras whose pictures make up one frame."""
+        if self.settings.num_views > 1:
+            return self.settings.cameras
+        return (self.camera,)
+
+    @property
+    def statistics(self) -> RobotStatistics | None:
+        """Of the recordings it was trained on."""
+        return self.settings.statistics
+
+    @property
+    def context(self) -> int:
+        """Frames of a sample in training: past and future should not be longer together."""
+        return self.settings.num_frames
+
+    def pixels(self, seen: Observation) -> Float[Tensor, "1 C H W"]:
+        """One observation as `world.encode` wants it; for `planning.mpc.RecedingHorizon`.
+
+        Raises:
+            ConfigError: the robot has no camera of that name.
+        """
+        pictures = []
+        for camera in self.cameras:
+            if camera is None:
+                camera = next(iter(seen.frames), None)
+            check_choice("camera of the robot", camera, seen.frames)
+            assert camera is not None
+            pictures.append(seen.frames[camera].permute(2, 0, 1)[None])
+        return self._pixels(pictures)
+
+    def encode(
+        self, frames: UInt8[Tensor, "T C H W"] | Mapping[str, UInt8[Tensor, "T C H W"]]
+    ) -> Float[Tensor, "T N D"]:
+        """Features of pictures, RGB 0..255, any size.
+
+        Args:
+            frames: of the camera, or of each by its name.
+
+        Raises:
+            ConfigError: a camera is missing.
+            ShapeError: the model sees several cameras at once, and one was given.
+        """
+        if isinstance(frames, Tensor):
+            if self.settings.num_views > 1:
+                raise ShapeError(
+                    f"This model sees {', '.join(self.settings.cameras)} at once: give their "
+                    "frames by name."
+                )
+            return self.world.encode(self._pixels([frames]))
+        chosen = []
+        for camera in self.cameras:
+            name = next(iter(frames)) if camera is None else camera
+            check_choice("camera", name, frames)
+            chosen.append(frames[name])
+        return self.world.encode(self._pixels(chosen))
+
+    def encode_episode(
+        self, episode: Episode, indices: Sequence[int] | None = None
+    ) -> Float[Tensor, "T N D"]:
+        """Features of an episode's frames, by default of all; bring it to `fps` first."""
+        cameras = [(camera, episode.frames(camera, indices)) for camera in self.cameras]
+        return self.world.encode(self._pixels([frames for _, frames in cameras]))
+
+    def _pixels(self, pictures: Sequence[Tensor]) -> Float[Tensor, "T C H W"]:
+        made = [
+            self.processor(picture.contiguous(), return_tensors="pt")["pixel_values_videos"][0]
+            for picture in pictures
+        ]
+        model = self.world.model
+        return torch.cat(made, dim=2).to(model.device, model.dtype)
+
+
+def save_world(
+    model: VJEPA2ActionModel,
+    folder: Path,
+    *,
+    spec: RobotSpec,
+    processor: VJEPA2VideoProcessor,
+    settings: WorldFile,
+) -> None:
+    """Write everything that `load_world` reads.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    write_json(folder / ROBOT_FILE, spec.model_dump(mode="json"))
+    write_json(folder / WORLD_FILE, settings.model_dump(mode="json"))
+
+
+def world_folder(folder: str | os.PathLike[str]) -> Path:
+    """Where the model of a run lies; a folder of a model itself stays.
+
+    Raises:
+        CheckpointNotFoundError: the run has not ended.
+    """
+    path = Path(folder)
+    if (path / MODEL_NAME).is_dir():
+        return path / MODEL_NAME
+    if (path / CHECKPOINTS_NAME).is_dir():
+        raise CheckpointNotFoundError(
+            f"The run in {path} has not ended: it has no folder {MODEL_NAME!r} yet. Let it go on: "
+            f"vjepa2 world-model train --out {path}"
+        )
+    return path
+
+
+def load_world(
+    folder: str | os.PathLike[str],
+    *,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> LoadedWorld:
+    """Load what `vjepa2 world-model train` wrote, or a published action-conditioned model.
+
+    Args:
+        folder: of the model or of the run that made it; or a name that `from_pretrained` takes.
+        memory_bytes: for candidates that are computed at once.
+        device: None: the best there is.
+        dtype: of matrix products, see `ActionWorldModel`.
+
+    Raises:
+        CheckpointNotFoundError: there is no such model, or its run has not ended.
+        CheckpointFormatError: a file is damaged.
+        ConfigError: a model of another robot than seven numbers, without `robot.json`.
+    """
+    check_path("The folder of the world model", folder)
+    path = world_folder(folder)
+    name = os.fspath(path) if path.is_dir() else os.fspath(folder)
+    model = VJEPA2ActionModel.from_pretrained(name)
+    model = model.to(resolve_device(device)).eval().requires_grad_(False)
+    if (path / ROBOT_FILE).is_file():
+        spec = RobotSpec.from_file(path / ROBOT_FILE)
+    else:
+        spec = _published_robot(model, name)
+    settings = WorldFile(**_read(path / WORLD_FILE))
+    if (path / PROCESSOR_FILE).is_file():
+        processor = VJEPA2VideoProcessor.from_pretrained(path)
+    else:
+        processor = processor_for(model.config.crop_size, whole=True)
+    world = RobotWorld(model, spec=spec, settings=settings, memory_bytes=memory_bytes, dtype=dtype)
+    return LoadedWorld(world, spec, processor, settings, path)
+
+
+def processor_for(side: int, *, whole: bool) -> VJEPA2VideoProcessor:
+    """The processor that makes square pictures of a size.
+
+    Args:
+        side: height and width in pixels.
+        whole: squeeze the whole picture, as the published planning example does; else its middle.
+    """
+    if not whole:
+        return VJEPA2VideoProcessor(crop_size={"height": side, "width": side})
+    return VJEPA2VideoProcessor(
+        size={"height": side, "width": side}, crop_size=side, do_center_crop=False
+    )
+
+
+def _published_robot(model: VJEPA2ActionModel, name: str) -> RobotSpec:
+    sizes = model.config.action_size, model.config.state_size
+    if sizes != (POSE_STATE_SIZE, POSE_STATE_SIZE):
+        raise ConfigError(
+            f"{name} has actions and states of {sizes[0]} and {sizes[1]} numbers and no "
+            f"{ROBOT_FILE}: write the robot's specification (RobotSpec) into its folder."
+        )
+    return RobotSpec(gripper_column=6)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointFormatError(f"{path} is damaged: {error}.") from error
+    if not isinstance(values, dict):
+        raise CheckpointFormatError(f"{path} is damaged: it must hold one JSON object.")
+    return values
