@@ -148,6 +148,12 @@ def event_clip(
     return clip
 
 
+def marked_end(item: LabelledItem, clip: EventClip) -> float | None:
+    """When an event is over; None where its list does not say so: it need not fill its file."""
+    has_end = item.end_seconds is not None or item.end_frame is not None
+    return clip.event_end_seconds if has_end else None
+
+
 def context_frames(
     clock: Clock, end: float, config: EventClipConfig, *, name: str = "the file"
 ) -> list[int]:

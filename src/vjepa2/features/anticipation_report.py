@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vjepa2.features.evaluation_report_charts import columns, per_cent, with_interval
 from vjepa2.features.report_page import bars, page, paragraph, section, table
 from vjepa2.files import atomic_path
 
@@ -33,9 +34,63 @@ def write_table_page(result: Mapping[str, Any], path: str | os.PathLike[str]) ->
     Raises:
         OutputError: it cannot be written.
     """
+    words = [HOW_TO_READ, *result["notes"]]
+    if result["anchor"] != "start":
+        words.insert(0, SEEN)
+    found = [
+        paragraph(f"{one['severity']}: {one['reason']}", kind="bad")
+        for one in result.get("findings", ())
+    ]
+    cards = _row_cards(result["rows"])
+    body = "\n".join(["<h1>Anticipation</h1>", *map(paragraph, words), *found, *cards])
+    return _write(path, page(title="Anticipation", body=body))
+
+
+def anticipation_sections(values: Mapping[str, Any]) -> str:
+    """Tables of an evaluation's horizons and label columns; "" where nothing was anticipated.
+
+    Args:
+        values: content of `evaluation.json`.
+    """
+    if values.get("task") != "anticipation":
+        return ""
+    rows = [
+        (
+            f"{row['seconds']:g} s, {row['head']}",
+            str(row["num_items"]),
+            with_interval(row["top1"]),
+            with_interval(row["top5"]),
+            with_interval(row["mean_class"]),
+            with_interval(row["recall_at_5"]),
+            per_cent(row["mean_average_precision"]),
+            per_cent(row["ece"]),
+        )
+        for row in values["horizons"]
+    ]
+    heads = ("Ahead", "Events", "Top-1", "Top-5", "Mean over classes", "Class-mean recall@5")
+    seen = paragraph(SEEN, kind="bad") if values["anchor"] != "start" else ""
+    tried = values.get("num_disturbed", 0)
+    noise = f"{tried} videos were asked about again with noise in place of all that comes later."
+    return "\n".join(
+        [
+            section(
+                "Every horizon and label",
+                seen,
+                columns((*heads, "Mean average precision", "Calibration error"), rows),
+                paragraph(noise, kind="soft") if tried else "",
+            ),
+            "<h1>Beside ablations, chance and label prior</h1>",
+            paragraph(HOW_TO_READ),
+            *_row_cards(values["rows"]),
+        ]
+    )
+
+
+def _row_cards(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of every anticipation time and label column the lines of the table."""
     cards = []
-    for seconds, head in dict.fromkeys((row["seconds"], row["head"]) for row in result["rows"]):
-        own = [row for row in result["rows"] if (row["seconds"], row["head"]) == (seconds, head)]
+    for seconds, head in dict.fromkeys((row["seconds"], row["head"]) for row in rows):
+        own = [row for row in rows if (row["seconds"], row["head"]) == (seconds, head)]
         k = own[0]["k"]
         lines = [(row["name"], _number(row, "accuracy"), _number(row, "recall")) for row in own]
         cards.append(
@@ -45,11 +100,7 @@ def write_table_page(result: Mapping[str, Any], path: str | os.PathLike[str]) ->
                 table(lines, heads=("", "top-1", f"class-mean recall@{k}")),
             )
         )
-    words = [HOW_TO_READ, *result["notes"]]
-    if result["anchor"] != "start":
-        words.insert(0, SEEN)
-    body = "\n".join(["<h1>Anticipation</h1>", *map(paragraph, words), *cards])
-    return _write(path, page(title="Anticipation", body=body))
+    return cards
 
 
 def write_forecast_page(report: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:

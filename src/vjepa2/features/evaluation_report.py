@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vjepa2.features.anticipation_report import anticipation_sections
 from vjepa2.features.evaluation_report_charts import (
     MOST_CELLS,
     columns,
@@ -64,12 +65,10 @@ def write_evaluation_report(
             paragraph(_facts(record), kind="soft"),
             _answer_section(record),
             _findings_section(record),
+            anticipation_sections(record.values),
             _motion_section(record),
             _events_section(record),
-            _calibration_section(record),
-            _errors_section(record),
-            _confusion_section(record),
-            _classes_section(record),
+            *(part for head, own in record.by_head() for part in _head_sections(record, head, own)),
             _files_section(record),
         )
         if part
@@ -77,6 +76,20 @@ def write_evaluation_report(
     with atomic_path(target) as temporary:
         temporary.write_text(page(title=title, body=body), encoding="utf-8")
     return target
+
+
+def _head_sections(record: EvaluationRecord, head: str, own: EvaluationRecord) -> list[str]:
+    """What is shown of each label column."""
+    title = ""
+    if record.is_anticipation:
+        title = f"<h1>{escape(head)}, {record.values['seconds']:g} s ahead</h1>"
+    return [
+        title,
+        _calibration_section(own),
+        _errors_section(own),
+        _confusion_section(own),
+        _classes_section(own),
+    ]
 
 
 def _facts(record: EvaluationRecord) -> str:
@@ -91,7 +104,10 @@ def _facts(record: EvaluationRecord) -> str:
 def _answer_section(record: EvaluationRecord) -> str:
     found, without = record.measures, record.measures["baselines"]
     errors = [one for one in record.values["findings"] if one["severity"] == "error"]
-    headline = f"{with_interval(found['top1'])} of the answers are right"
+    what = "of the answers are right"
+    if record.is_anticipation:
+        what += f" ({record.values['head']}, {record.values['seconds']:g} s before the event)"
+    headline = f"{with_interval(found['top1'])} {what}"
     kind = "answer bad" if errors else "answer"
     warning = (
         paragraph(
@@ -169,6 +185,8 @@ def _findings_section(record: EvaluationRecord) -> str:
 
 
 def _motion_section(record: EvaluationRecord) -> str:
+    if record.values["motion"] is None:
+        return ""
     controls: Mapping[str, Any] = record.values["controls"]
     rows = [
         (words, controls[name]["value"]) for name, words in CONTROLS.items() if name in controls

@@ -31,6 +31,32 @@ class EvaluationRecord:
         return found
 
     @property
+    def is_anticipation(self) -> bool:
+        """Whether events were foretold, at several horizons and of several label columns."""
+        return self.values.get("task") == "anticipation"
+
+    def by_head(self) -> list[tuple[str, "EvaluationRecord"]]:
+        """Of every label column a record of its own, the main one first; of one, the whole."""
+        heads = self.values.get("heads")
+        if not heads:
+            return [(str(self.values.get("head", "")), self)]
+        order = sorted(heads, key=lambda head: head != self.values["head"])
+        return [
+            (
+                head,
+                EvaluationRecord(
+                    self.folder,
+                    {
+                        **self.values,
+                        "measures": heads[head],
+                        "worst": self.values["worst"].get(head, []),
+                    },
+                ),
+            )
+            for head in order
+        ]
+
+    @property
     def names(self) -> list[str]:
         """Names of the classes, by number."""
         return [str(row["name"]) for row in self.measures["classes"]]
@@ -52,6 +78,11 @@ def read_evaluation(folder: str | os.PathLike[str]) -> EvaluationRecord:
             record.measures[name]
         for name in ("model", "data", "findings", "motion", "controls", "worst"):
             values[name]
+        if record.is_anticipation:
+            for name in ("rows", "horizons", "seconds", "anchor", "heads"):
+                values[name]
+            for _, own in record.by_head():
+                own.measures["reliability"]
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror or error}. A finished evaluation has this "

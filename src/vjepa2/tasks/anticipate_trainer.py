@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vjepa2.data.draws import Draws, Permutation, Purpose
+from vjepa2.data.event_clips import marked_end
 from vjepa2.data.event_loader import EventBatch, EventReader
 from vjepa2.data.labelled import LabelledSet
 from vjepa2.errors import CheckpointFormatError, DtypeError
@@ -291,6 +292,7 @@ class AnticipationTrainer:
         }
         ends: list[float] = []
         starts: list[float] = []
+        stops: list[float | None] = []
         self.tokens.eval()
         self.probes.eval()
         batches = self._val_reader.batches(order, seconds=seconds, workers=self.config.data.workers)
@@ -306,13 +308,18 @@ class AnticipationTrainer:
                     found[name][head].append(values.float().cpu())
             ends += [clip.context_end_seconds for clip in batch.clips]
             starts += [clip.event_start_seconds for clip in batch.clips]
+            stops += [
+                marked_end(self.val.items[index], clip)
+                for index, clip in zip(batch.indices, batch.clips, strict=True)
+            ]
         self.tokens.train(self.config.learn == "all")
         self.probes.train()
         joined = {
             name: {head: torch.cat(values) for head, values in heads.items()}
             for name, heads in found.items()
         }
-        return Answers(seconds, self.val.items, tuple(ends), tuple(starts), {}), joined
+        bare = Answers(seconds, self.val.items, tuple(ends), tuple(starts), {}, tuple(stops))
+        return bare, joined
 
 
 def make_probe(

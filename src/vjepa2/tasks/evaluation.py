@@ -11,7 +11,6 @@ numbers.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,94 +25,21 @@ from vjepa2.files import write_json
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.progress import track
 from vjepa2.scoring import bootstrap_interval, hits_at_k
+from vjepa2.tasks.anticipate_ablations import anticipator_folder
 from vjepa2.tasks.evaluation_config import AS_IT_IS, EvaluationConfig
 from vjepa2.tasks.evaluation_controls import motion_verdict, shown_as
 from vjepa2.tasks.evaluation_data import findings_before, read_evaluated, read_training
+from vjepa2.tasks.evaluation_events import evaluate_events
 from vjepa2.tasks.evaluation_files import FileFacts
 from vjepa2.tasks.evaluation_folder import EVALUATION_NAME, Answer, AnswerFile
 from vjepa2.tasks.evaluation_measures import interval_values, measures, surest_mistakes
 from vjepa2.tasks.evaluation_model import EvaluatedModel, load_evaluated
+from vjepa2.tasks.evaluation_result import EvaluationResult
 from vjepa2.tasks.fooling import Finding, refuse
 from vjepa2.tasks.fooling_labels import numbering_findings
 from vjepa2.tasks.fooling_scores import coverage_findings, level_findings, shape_findings
 from vjepa2.tasks.probe_cache import item_marks
 from vjepa2.tasks.scored import ScoredItem, ScoredSet
-
-UNKNOWN_TRAINING = (
-    "What the model was trained on is not known: whether these videos are among it cannot be told. "
-    "Give its training list with --train."
-)
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What was measured.
-
-    Attributes:
-        folder: with `evaluation.json` and the answers.
-        values: content of `evaluation.json`.
-        findings: what makes the numbers mean something else than they seem.
-    """
-
-    folder: Path
-    values: Mapping[str, Any]
-    findings: tuple[Finding, ...]
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether no finding is an error that was not allowed."""
-        allowed = self.values["config"]["allow"]
-        return not any(one.severity == "error" and one.kind not in allowed for one in self.findings)
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values; the lists of classes and confusions are in the file."""
-        head = self.values["measures"]
-        short = {
-            name: value
-            for name, value in head.items()
-            if name not in ("classes", "confused", "reliability")
-        }
-        names = ("model", "data", "num_items", "num_videos", "motion", "controls", "findings")
-        return {
-            "folder": str(self.folder),
-            "sound": self.is_sound,
-            "measures": short,
-            **{name: self.values[name] for name in names},
-        }
-
-    def __str__(self) -> str:
-        found, without = self.values["measures"], self.values["measures"]["baselines"]
-        size = f"{self.values['num_items']} items of {self.values['num_videos']} videos"
-        looking = (
-            f"{'without looking':22} chance {without['chance']:.1%}, commonest class "
-            f"{without['majority']:.1%}, label prior {without['prior']:.1%}"
-        )
-        lines = [
-            f"{size}, {found['num_classes']} classes",
-            *(
-                f"{words:22} {_range(found[name])}"
-                for name, words in (
-                    ("top1", "top-1"),
-                    ("top5", "top-5"),
-                    ("mean_class", "mean over classes"),
-                    ("recall_at_5", "class-mean recall@5"),
-                )
-            ),
-            f"{'mean average precision':22} {found['mean_average_precision']:.1%}",
-            f"{'calibration error':22} {found['ece']:.1%}" if found["ece"] is not None else "",
-            looking,
-            self.values["motion"]["sentence"],
-            UNKNOWN_TRAINING if self.values["training"] == "unknown" else "",
-            *(f"{one.severity}: {one}" for one in self.findings),
-        ]
-        return "\n".join(line for line in lines if line)
-
-
-def _range(interval: Mapping[str, float | None]) -> str:
-    low, high = interval["low"], interval["high"]
-    if low is None or high is None:
-        return f"{interval['value']:.1%} (one video only: no interval)"
-    return f"{interval['value']:.1%} ({low:.1%} to {high:.1%})"
 
 
 def evaluate(
@@ -124,11 +50,12 @@ def evaluate(
     settings: Sequence[str] = (),
     quiet: bool = False,
 ) -> EvaluationResult:
-    """Evaluate a classifier on labelled videos.
+    """Evaluate a classifier, or a model that anticipates, on labelled videos.
 
     Args:
         model: folder of `vjepa2 probe` or `vjepa2 finetune`, hub name or folder of another
-            classifier, a loaded one; None: the shipped one.
+            classifier, a loaded one; None: the shipped one. A folder of `vjepa2 anticipate` is
+            handed to `evaluate_events`, see there for its settings.
         data: labelled list, folder of class folders, or one of the known layouts; or a set whose
             classes are numbered as the model's.
         out: folder for answers and numbers; one that holds a part of the same evaluation goes on.
@@ -145,6 +72,8 @@ def evaluate(
         BadFilesError: too many files cannot be read.
         ConfigError, WeightsError, OutputError: as usual.
     """
+    if isinstance(model, str | os.PathLike) and anticipator_folder(model) is not None:
+        return evaluate_events(model, data, out, settings=settings, quiet=quiet)
     # Read twice: device and dtype are needed to load the model, whose views are the default.
     wanted = EvaluationConfig().override([s for s in settings if not s.startswith("views.")])
     ready = load_evaluated(model, device=wanted.device, dtype=wanted.dtype)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from vjepa2.data.label_options import LabelOptions, Layout
 from vjepa2.data.views import ViewConfig
-from vjepa2.errors import check_choice
+from vjepa2.errors import ConfigError, check_choice
 from vjepa2.strict_config import StrictConfig
 from vjepa2.tasks.fooling import KINDS
 
@@ -84,6 +84,7 @@ def as_settings(
     train: str | None = None,
     num_segments: int | None = None,
     num_views: int | None = None,
+    horizons: Sequence[float] | None = None,
     allow: Sequence[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -93,9 +94,23 @@ def as_settings(
         "train": train,
         "views.num_segments": num_segments,
         "views.num_views": num_views,
+        "horizons": None if horizons is None else list(horizons),
         "allow": None if allow is None else list(allow),
         "device": device,
         "dtype": dtype,
     }
     given = {name: value for name, value in named.items() if value is not None}
     return [*settings, *(f"{name}={json.dumps(value)}" for name, value in given.items())]
+
+
+def chosen_list(data: str | None, named: str | None) -> str:
+    """The list of the command line, given by its place or by name.
+
+    Raises:
+        ConfigError: none, or two.
+    """
+    if data is not None and named is not None:
+        raise ConfigError(f"Two lists: {data} and --data {named}. Give one of them.")
+    if (found := data or named) is None:
+        raise ConfigError("Evaluate on what? Give a labelled list: vjepa2 evaluate MODEL LIST.")
+    return found

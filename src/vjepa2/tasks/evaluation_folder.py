@@ -38,11 +38,14 @@ class Answer:
         scores: of every form in which it was shown, float32 [K]; empty when the file could not
             be read.
         problem: why it could not be read, "" otherwise.
+        times: of an anticipation: end of its context, start and end of its event, seconds; else
+            empty.
     """
 
     index: int
     scores: Mapping[str, Tensor]
     problem: str = ""
+    times: tuple[float, ...] = ()
 
 
 class AnswerFile:
@@ -92,7 +95,8 @@ class AnswerFile:
                     str(name): torch.tensor(numbers, dtype=torch.float32)
                     for name, numbers in values["scores"].items()
                 }
-                answer = Answer(int(values["index"]), scores, str(values["problem"]))
+                times = tuple(map(float, values.get("times", ())))
+                answer = Answer(int(values["index"]), scores, str(values["problem"]), times)
                 found[answer.index] = answer
                 kept.append(line)
         if len(kept) < len(lines):
@@ -113,9 +117,8 @@ class AnswerFile:
                 for name, values in answer.scores.items()
             }
             self.known[answer.index] = answer
-            lines.append(
-                json.dumps({"index": answer.index, "scores": scores, "problem": answer.problem})
-            )
+            line = {"index": answer.index, "scores": scores, "problem": answer.problem}
+            lines.append(json.dumps(line | ({"times": answer.times} if answer.times else {})))
         try:
             if self._file is None:
                 self._file = self.path.open("a", encoding="utf-8")

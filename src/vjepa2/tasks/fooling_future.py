@@ -4,6 +4,7 @@ Of every video two copies are written without loss: one as it is, and one whose 
 context are noise. A model that only saw the context answers both alike, to the last bit or nearly.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def future_findings(
     folder: Path,
     seed: int = 0,
     tolerance: float = TOLERANCE,
+    seconds_after: float | None = None,
 ) -> list[Finding]:
     """Disturb everything after a moment, and compare the answers.
 
@@ -35,6 +37,7 @@ def future_findings(
         folder: for the copies; they are removed again.
         seed: of the noise.
         tolerance: largest difference of a score that is not counted.
+        seconds_after: how much of a video after its moment the copies keep; None: all of it.
 
     Raises:
         ConfigError: a moment leaves no frame before it, or none after it.
@@ -46,7 +49,14 @@ def future_findings(
         copies = [folder / f"{number}-{name}.mp4" for name in ("as-it-is", "disturbed")]
         try:
             for copy, is_disturbed in zip(copies, (False, True), strict=True):
-                _write(path, moment, copy, is_disturbed=is_disturbed, seed=seed + number)
+                _write(
+                    path,
+                    moment,
+                    copy,
+                    is_disturbed=is_disturbed,
+                    seed=seed + number,
+                    seconds_after=seconds_after,
+                )
             plain, disturbed = (answer(copy, moment).double().flatten() for copy in copies)
         finally:
             for copy in copies:
@@ -68,7 +78,15 @@ def future_findings(
     ]
 
 
-def _write(path: str, moment: float, target: Path, *, is_disturbed: bool, seed: int) -> None:
+def _write(
+    path: str,
+    moment: float,
+    target: Path,
+    *,
+    is_disturbed: bool,
+    seed: int,
+    seconds_after: float | None,
+) -> None:
     moment = checked_number("moment", moment)
     with VideoReader(path) as reader:
         times, facts = reader.pts_seconds, reader.metadata
@@ -80,10 +98,14 @@ def _write(path: str, moment: float, target: Path, *, is_disturbed: bool, seed: 
                 f"{float(times[0]):g} to {float(times[-1]):g} s. Choose a moment inside."
             )
 
+        count = len(times)
+        if seconds_after is not None:
+            count = min(count, first + math.ceil(seconds_after * facts.average_fps) + 1)
+
         def frames() -> Iterator[Tensor]:
             generator = torch.Generator().manual_seed(seed)
             number = 0
-            for chunk in reader.iter_frames_at(range(len(times))):
+            for chunk in reader.iter_frames_at(range(count)):
                 for frame in chunk.data:
                     if is_disturbed and number >= first:
                         frame = torch.randint(

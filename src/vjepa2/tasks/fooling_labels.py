@@ -22,6 +22,7 @@ from vjepa2.scoring.accuracy import first_best
 from vjepa2.tasks.fooling import Finding
 
 FEW = 5
+FEWEST_VIDEOS = 10
 ODD = 0x5851F42D4C957F2D  # splits numbers of groups into halves that do not follow the list
 
 
@@ -128,6 +129,8 @@ def numbering_findings(
 ) -> list[Finding]:
     """Look whether the answers fit other class numbers better than those of the list.
 
+    Of fewer than ten videos nothing is said: by chance alone all of so few may fit better.
+
     Args:
         scores: of every item, in the order of the list.
         labels: right classes.
@@ -135,6 +138,8 @@ def numbering_findings(
         names: of the classes.
         head: which head they belong to.
     """
+    if groups.unique().numel() < FEWEST_VIDEOS:
+        return []
     answers = first_best(scores)
     now = answers == labels
     halves = torch.tensor([mixed((group + 1) * ODD) & 1 for group in groups.tolist()])
