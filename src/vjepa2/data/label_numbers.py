@@ -9,13 +9,16 @@ from vjepa2.errors import LabelError, nearest_hint
 
 MAX_CLASSES = 1_000_000
 MAX_SHOWN = 5
+LEAST_SHARE = 0.5  # of the numbers from 0 to the largest that occur, where they are class numbers
 
 
 def new_classes(texts: Iterable[str], *, source: str, head: str) -> tuple[str, ...]:
     """Return the names of classes that labels are numbered by.
 
-    Labels that are all integers are class numbers already, and their names are the numbers from 0
-    to the largest; others are names, numbered in sorted order.
+    Labels that are all integers are class numbers already where at least half of the numbers from
+    0 to the largest occur: their names are all of these numbers, so that a class without a file
+    keeps its place. Other integers, such as the years 2019 and 2020, are names of classes like any
+    other text: classes are numbered in the order of the integers, of other names alphabetically.
 
     Args:
         texts: distinct labels.
@@ -27,14 +30,17 @@ def new_classes(texts: Iterable[str], *, source: str, head: str) -> tuple[str, .
     """
     labels = sorted(texts)
     if all(is_integer(text) for text in labels):
-        numbers = [int(text) for text in labels]
+        numbers = sorted({int(text) for text in labels})
         if min(numbers) < 0 or max(numbers) >= MAX_CLASSES:
             wrong = min(numbers) if min(numbers) < 0 else max(numbers)
             raise LabelError(
                 f"{source}: the label {wrong} (head {head!r}) is no class number; allowed are 0 "
                 f"to {MAX_CLASSES - 1}, counted from 0. Give class numbers or names."
             )
-        return tuple(str(number) for number in range(max(numbers) + 1))
+        is_numbered = len(numbers) >= LEAST_SHARE * (max(numbers) + 1)
+        return tuple(
+            str(number) for number in (range(max(numbers) + 1) if is_numbered else numbers)
+        )
     fractions = [text for text in labels if _is_number(text) and not is_integer(text)]
     if fractions and all(_is_number(text) for text in labels):
         raise LabelError(
@@ -43,6 +49,17 @@ def new_classes(texts: Iterable[str], *, source: str, head: str) -> tuple[str, .
             "are missing are often saved as 0.0, 1.0."
         )
     return tuple(labels)
+
+
+def sparse_note(names: tuple[str, ...], *, source: str, head: str) -> str:
+    """What is worth knowing about integers that were taken as names; "" of other names."""
+    if not all(map(is_integer, names)) or names == tuple(map(str, range(len(names)))):
+        return ""
+    shown = ", ".join(names[:MAX_SHOWN]) + (", ..." if len(names) > MAX_SHOWN else "")
+    return (
+        f"{source}: the labels {shown} (head {head!r}) are names of {len(names)} classes, not "
+        f"class numbers: of 0 to {names[-1]} most do not occur"
+    )
 
 
 def numbers_of(
@@ -92,9 +109,13 @@ def _by_number(
         and names != tuple(str(number) for number in range(len(names)))
     ):
         # Names such as "10" and "20" are names: a label "1" is none of them.
-        known = set(names)
-        unseen = Counter({text: count for text, count in counts.items() if text not in known})
-        raise _unseen(unseen, names, source=source, head=head)
+        place_of = {name: place for place, name in enumerate(names)}
+        unseen = Counter(
+            {text: count for text, count in counts.items() if str(numbers[text]) not in place_of}
+        )
+        if unseen:
+            raise _unseen(unseen, names, source=source, head=head)
+        return {text: place_of[str(number)] for text, number in numbers.items()}
     wrong = {text: number for text, number in numbers.items() if not 0 <= number < len(names)}
     if wrong:
         from_one = min(numbers.values()) >= 1 and max(numbers.values()) == len(names)

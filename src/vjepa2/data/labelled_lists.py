@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from vjepa2.data.label_numbers import new_classes, numbers_of
+from vjepa2.data.label_numbers import new_classes, numbers_of, sparse_note
 from vjepa2.data.label_options import LabelOptions, Layout
 from vjepa2.data.label_rows import LabelRow, LabelTable
 from vjepa2.data.labelled import LabelledItem, LabelledSet, LabelMap
@@ -58,6 +58,9 @@ def read_labelled(
             f"{', '.join(missing[:MAX_SHOWN])}"
         )
     chosen = _map_of(table, source) if label_map is None else label_map
+    for head, names in chosen.heads.items() if label_map is None else ():
+        if head not in table.class_names:
+            notes += filter(None, [sparse_note(names, source=source, head=head)])
     numbers = _numbers(table, chosen, source)
     places = [table.heads.index(head) for head in chosen.heads]
     shared: dict[tuple[int, ...], tuple[int, ...]] = {}  # one tuple for all files of a class
