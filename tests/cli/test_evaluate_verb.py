@@ -50,6 +50,36 @@ def test_from_a_probe_to_the_page(videos: Videos, tmp_path: Path) -> None:
     assert "--allow evaluated_on_training_set" in refused.stderr
 
 
+def test_any_head_of_a_probe_run_is_evaluated(videos: Videos, tmp_path: Path) -> None:
+    few, chosen = (videos.folder / f"{name}.csv" for name in ("few", "chosen"))
+    trained = call(
+        "probe", "--train", few, "--val", chosen, "--model", "motion-tiny",
+        "--out", tmp_path / "run", "--set", "schedule.epochs=1", "--set", "data.workers=0",
+        "--set", "heads.lrs=[0.002,0.00001]", "--set", "heads.weight_decays=[0.1]",
+        "--set", "heads.depth=1", "--set", "views.num_frames=8", "--quiet",
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    common = (chosen, *QUICK, "--set", "controls=[]", "--set", "dtype=float32")
+
+    def answered(out: str, *arguments: object) -> list[str]:
+        result = call("evaluate", tmp_path / "run", *common, "--out", tmp_path / out, *arguments)
+        assert (tmp_path / out / "evaluation.json").exists(), result.stderr
+        return (tmp_path / out / "answers.jsonl").read_text().splitlines()
+
+    best = results["best"]["head"]
+    heads = [answered(str(number), "--probe-head", number) for number in (0, 1)]
+    assert heads[best] == answered("best") and heads[0] != heads[1]
+    for number, one in enumerate(results["heads"]):
+        stored = json.loads((tmp_path / str(number) / "evaluation.json").read_text())
+        assert stored["measures"]["top1"]["value"] == pytest.approx(one["top1"])
+        assert stored["model"].endswith(f"run, head {number}")
+    unknown = call("evaluate", tmp_path / "run", chosen, "--out", tmp_path / "x", "--probe-head", 7)
+    assert unknown.exit_code == 2 and "has no head 7. It has 0: lr 0.002" in unknown.stderr
+    single = call("evaluate", videos.model, chosen, "--out", tmp_path / "y", "--probe-head", 0)
+    assert single.exit_code == 2 and "one head only" in single.stderr
+
+
 def test_an_allowed_error_is_in_the_report(videos: Videos, tmp_path: Path) -> None:
     allowed = ("--allow", "evaluated_on_training_set", "--set", "controls=[]")
     arguments = [videos.model, videos.folder / "few.csv", "--out", tmp_path / "out", *QUICK]

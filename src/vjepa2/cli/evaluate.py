@@ -29,6 +29,9 @@ def evaluate(
     horizons: Annotated[
         str | None, typer.Option(help="Seconds ahead, of vjepa2 anticipate: 1,2,4.")
     ] = None,
+    probe_head: Annotated[
+        int | None, typer.Option(help="Head of a probe run by its number; default: the best.")
+    ] = None,
     allow: Annotated[
         list[str] | None, typer.Option(help="Go on in spite of a finding of this kind. Repeatable.")
     ] = None,
@@ -71,6 +74,7 @@ def evaluate(
                 num_segments=segments,
                 num_views=views,
                 horizons=read_horizons(horizons, default=()) or None,
+                probe_head=probe_head,
                 allow=allow,
                 device=device,
                 dtype=dtype,

@@ -76,7 +76,9 @@ def evaluate(
         return evaluate_events(model, data, out, settings=settings, quiet=quiet)
     # Read twice: device and dtype are needed to load the model, whose views are the default.
     wanted = EvaluationConfig().override([s for s in settings if not s.startswith("views.")])
-    ready = load_evaluated(model, device=wanted.device, dtype=wanted.dtype)
+    ready = load_evaluated(
+        model, device=wanted.device, dtype=wanted.dtype, probe_head=wanted.probe_head
+    )
     config = EvaluationConfig(views=ready.views).override(settings)
     evaluated, findings = read_evaluated(data, ready, config)
     training = read_training(ready, config)

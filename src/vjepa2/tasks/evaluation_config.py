@@ -23,6 +23,8 @@ class EvaluationConfig(StrictConfig):
         layout, split, labels: how the list or folder is read, see `data.labelled_lists`.
         head: which label column is evaluated, for lists with several; "" takes the one the model
             was trained on, or the only one.
+        probe_head: of a probe run, the number ("head" in its `results.json`) of another head than
+            the best one, which is in its model folder; None takes that.
         views: clips and crops of a video. By default those that the model was trained for.
         controls: what else every video is shown as: its frames shuffled, reversed, or the first
             frame of the first clip in place of all. They tell whether the task needs motion.
@@ -47,6 +49,7 @@ class EvaluationConfig(StrictConfig):
     split: str | None = None
     labels: LabelOptions = LabelOptions()
     head: str = ""
+    probe_head: int | None = Field(None, ge=0)
     views: ViewConfig = ViewConfig()
     controls: tuple[Control, ...] = ("shuffled", "reversed", "first_frame")
     train: str | None = None
@@ -85,6 +88,7 @@ def as_settings(
     num_segments: int | None = None,
     num_views: int | None = None,
     horizons: Sequence[float] | None = None,
+    probe_head: int | None = None,
     allow: Sequence[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -95,6 +99,7 @@ def as_settings(
         "views.num_segments": num_segments,
         "views.num_views": num_views,
         "horizons": None if horizons is None else list(horizons),
+        "probe_head": probe_head,
         "allow": None if allow is None else list(allow),
         "device": device,
         "dtype": dtype,

@@ -16,6 +16,7 @@ from vjepa2.data.views import ViewConfig
 from vjepa2.errors import ConfigError, InputError
 from vjepa2.models.classification import VJEPA2ForVideoClassification
 from vjepa2.runtime import resolve_device, resolve_dtype
+from vjepa2.tasks.evaluation_probe_head import model_folder, with_probe_head
 from vjepa2.tasks.finetune_networks import segment_logits
 from vjepa2.tasks.fingerprint import weights_mark
 from vjepa2.tasks.fooling import Finding
@@ -80,25 +81,31 @@ def load_evaluated(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    probe_head: int | None = None,
 ) -> EvaluatedModel:
     """Load a classifier with what is known of its training.
 
     Args:
-        model: folder of `vjepa2 probe` or `vjepa2 finetune`, hub name or folder of any other
-            classifier, a loaded one (it stays where it is); None: the shipped one.
+        model: folder of `vjepa2 probe` or `vjepa2 finetune`, or of the model in it, hub name or
+            folder of any other classifier, a loaded one (it stays where it is); None: the shipped
+            one.
         device, dtype: where and in which element type; None: the best device, that of the file.
+        probe_head: of a probe run, the number of another than the best of its heads.
 
     Raises:
-        ConfigError: it has no trained head for classes, or device or dtype for a loaded network.
+        ConfigError: it has no trained head for classes, no head of that number, or device, dtype
+            or probe_head for a loaded network.
         WeightsError: it cannot be loaded.
     """
     if isinstance(model, VJEPA2ForVideoClassification):
-        if device is not None or dtype is not None:
-            raise ConfigError("device and dtype are for models that evaluate loads; move this.")
+        if device is not None or dtype is not None or probe_head is not None:
+            raise ConfigError(
+                "device, dtype and probe_head are for models that evaluate loads; move this."
+            )
         network, name = model.eval(), model.config.name_or_path or type(model).__name__
         return _ready(network, name, trained_on=None, views=_published_views(network, None))
     name = SHIPPED_CLASSIFIER if model is None else os.fspath(model)
-    place = str(shipped_folder(name)) if name in SHIPPED else name
+    place = str(shipped_folder(name)) if name in SHIPPED else model_folder(name)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*were made fresh")  # told by the error below
         network = VJEPA2ForVideoClassification.from_pretrained(
@@ -115,6 +122,8 @@ def load_evaluated(
         )
     if network.config.num_labels < 2 or network.config.problem_type == "regression":
         raise ConfigError(f"{name} predicts a number; evaluate is for classes.")
+    if probe_head is not None:
+        network, name = with_probe_head(network, place, probe_head), f"{name}, head {probe_head}"
     trained_on = TrainedOn.load(place) if (Path(place) / TRAINING_NAME).is_file() else None
     processor = None
     if trained_on is None and Path(place).is_dir():
