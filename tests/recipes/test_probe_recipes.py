@@ -62,8 +62,19 @@ def test_learning_rates_follow_the_published_formula() -> None:
 
 def test_recipes_are_described() -> None:
     described = describe_recipes()
-    assert {*PUBLISHED, "small"} == set(described)
+    assert {*PUBLISHED, "small", "imagenet_v2", "imagenet_v2_1"} == set(described)
     assert all(described.values())
+    for name, recipe in recipes().items():
+        assert recipe().recipe == name
+
+
+def test_recipes_of_still_images_are_reached_by_name(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    config = run_config(run, train="t", val="v", model="m", recipe="imagenet_v2_1")
+    assert (config.views.num_frames, config.views.images) == (1, "frame")
+    assert Path(str(config.data.train)).is_absolute()
+    with pytest.raises(ConfigError, match="imagenet_v2_1"):
+        run_config(run, train="t", recipe="imagenet_v2.1")
 
 
 def test_the_small_recipe_takes_the_clips_of_the_model(tmp_path: Path) -> None:

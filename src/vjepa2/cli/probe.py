@@ -56,7 +56,7 @@ def probe(
 
         if recipes:
             described = describe_recipes()
-            text = "\n".join(f"{name:10} {words}" for name, words in described.items())
+            text = "\n".join(f"{name:13} {words}" for name, words in described.items())
             answer.put({"recipes": described}, text=text)
             return
         config = run_config(

@@ -12,7 +12,6 @@ are numbered by `data.options.class_order`, and one probe for all measures, wher
 reports the best probe of each measure.
 """
 
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -21,15 +20,14 @@ from typing import Any
 
 from vjepa2.data.event_clips import EventClipConfig
 from vjepa2.data.views import TrainViewConfig
-from vjepa2.errors import ConfigError, check_choice, check_path
 from vjepa2.models.anticipation import AnticipationSettings
 from vjepa2.models.config_file import CONFIG_NAME as NETWORK_FILE
 from vjepa2.models.configuration import VJEPA2Config
+from vjepa2.recipes.named import first_config, first_lines, named_recipes
 from vjepa2.tasks.anticipate_config import AnticipateConfig, EventDataConfig, EventProbeConfig
 from vjepa2.tasks.finetune_config import EpochScheduleConfig
 from vjepa2.tasks.finetune_networks import find_start
 from vjepa2.tasks.pretrain_config import NetworkConfig, RuntimeConfig
-from vjepa2.tasks.pretrain_folder import CONFIG_NAME, is_run, stored_config
 
 SMALL = "small"
 
@@ -106,21 +104,12 @@ def _ek100(name: str, clips: EventClipConfig) -> AnticipateConfig:
 
 def recipes() -> Mapping[str, Callable[[], AnticipateConfig]]:
     """All recipes of anticipation by name, alphabetically."""
-    found = inspect.getmembers(sys.modules[__name__], inspect.isfunction)
-    return {
-        name: function
-        for name, function in found
-        if inspect.signature(function).return_annotation is AnticipateConfig
-        and not inspect.signature(function).parameters
-    }
+    return named_recipes(AnticipateConfig, sys.modules[__name__])
 
 
 def describe_recipes() -> dict[str, str]:
     """The first line of every recipe's description, by name."""
-    return {
-        name: (inspect.getdoc(function) or "").partition("\n")[0]
-        for name, function in recipes().items()
-    }
+    return first_lines(recipes())
 
 
 def run_config(
@@ -147,21 +136,14 @@ def run_config(
         UnknownOptionError: a setting does not exist.
         ConfigError: no such recipe, a value is not allowed, or there is neither data nor a run.
     """
-    check_path("The folder of the run (--out)", folder)
-    settings = list(settings)
-    is_new = False
-    if recipe is not None:
-        check_choice("Recipe", recipe, recipes())
-        config, is_new = recipes()[recipe](), True
-    elif (Path(folder) / CONFIG_NAME).exists() or is_run(folder):
-        config = AnticipateConfig(**stored_config(folder))
-    elif train is None:
-        raise ConfigError(
-            f"There is no run in {folder} to go on with. Give lists of events (--train, --val) and "
-            "an encoder (--model, or --recipe from_scratch) to start one."
-        )
-    else:
-        config, is_new = small(), True
+    config, is_new = first_config(
+        folder,
+        AnticipateConfig,
+        recipes(),
+        recipe=recipe,
+        default=None if train is None else SMALL,
+        needs="lists of events (--train, --val) and an encoder (--model, or --recipe from_scratch)",
+    )
     values = config.model_dump()
     values["data"] |= {name: text for name, text in (("train", train), ("val", val)) if text}
     if model is not None:

@@ -4,14 +4,12 @@ None is of a published run: V-JEPA 2 publishes frozen probes only. The rates are
 fine-tuning vision transformers (arXiv:2106.08254, arXiv:2203.12602), at batches for one GPU.
 """
 
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from vjepa2.data.views import ViewConfig
-from vjepa2.errors import ConfigError, check_choice, check_path
+from vjepa2.recipes.named import first_config, first_lines, named_recipes
 from vjepa2.tasks.finetune_config import (
     BatchConfig,
     EpochScheduleConfig,
@@ -22,7 +20,6 @@ from vjepa2.tasks.finetune_config import (
     with_paths,
 )
 from vjepa2.tasks.pretrain_config import AdapterConfig, RuntimeConfig
-from vjepa2.tasks.pretrain_folder import CONFIG_NAME, is_run, stored_config
 from vjepa2.training.optim import OptimConfig
 
 
@@ -97,21 +94,12 @@ def tiny_cpu() -> FineTuneConfig:
 
 def recipes() -> Mapping[str, Callable[[], FineTuneConfig]]:
     """All fine-tuning recipes by name, alphabetically."""
-    found = inspect.getmembers(sys.modules[__name__], inspect.isfunction)
-    return {
-        name: function
-        for name, function in found
-        if inspect.signature(function).return_annotation is FineTuneConfig
-        and not inspect.signature(function).parameters
-    }
+    return named_recipes(FineTuneConfig, sys.modules[__name__])
 
 
 def describe_recipes() -> dict[str, str]:
     """The first line of every recipe's description, by name."""
-    return {
-        name: (inspect.getdoc(function) or "").partition("\n")[0]
-        for name, function in recipes().items()
-    }
+    return first_lines(recipes())
 
 
 def run_config(
@@ -136,19 +124,14 @@ def run_config(
         UnknownOptionError: a setting does not exist.
         ConfigError: no such recipe, a value is not allowed, or there is neither data nor a run.
     """
-    check_path("The folder of the run (--out)", folder)
-    if recipe is not None:
-        check_choice("Recipe", recipe, recipes())
-        config = recipes()[recipe]()
-    elif (Path(folder) / CONFIG_NAME).exists() or is_run(folder):
-        config = FineTuneConfig(**stored_config(folder))
-    elif train is None:
-        raise ConfigError(
-            f"There is no run in {folder} to go on with. Give labelled videos (--train) and a "
-            "model (--start-from) to start one."
-        )
-    else:
-        config = full()
+    config, _ = first_config(
+        folder,
+        FineTuneConfig,
+        recipes(),
+        recipe=recipe,
+        default=None if train is None else "full",
+        needs="labelled videos (--train) and a model (--start-from)",
+    )
     config = config.override(settings)
     return with_paths(config, train=train, val=val, start_from=start_from)
 

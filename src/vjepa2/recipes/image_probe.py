@@ -13,6 +13,9 @@ arXiv:2603.14482 (appendix, dense protocols) for V-JEPA 2.1. Rates, weight decay
 settings of propagation are published. Not published, and chosen here: number of epochs, batch and
 schedule of the dense heads (DINOv2's are about as long), and the size of pictures for depth.
 
+The two of ImageNet are recipes of `vjepa2 probe`, for V-JEPA 2 by its ViT-L and ViT-H; for ViT-g
+`--set views.num_frames=18` is added.
+
 The published ImageNet training transforms colours by AutoAugment; here it is RandAugment as for
 videos, with mirroring. The 21st head, whose weight decay falls to 0, is left out.
 """
@@ -22,7 +25,7 @@ from typing import Literal
 from vjepa2.data.views import TrainViewConfig
 from vjepa2.errors import check_choice
 from vjepa2.features.label_propagation import PropagationConfig
-from vjepa2.recipes.probe import imagenet
+from vjepa2.recipes.video_probe import imagenet
 from vjepa2.tasks.dense_config import DenseProbeConfig
 from vjepa2.tasks.probe_config import AttentiveProbeConfig
 
@@ -45,7 +48,7 @@ def imagenet_v2(size: Literal["L", "H", "g"] = "L") -> AttentiveProbeConfig:
     config = imagenet()
     return config.model_copy(
         update={
-            "recipe": f"imagenet_v2_{size}",
+            "recipe": "imagenet_v2",
             "views": config.views.model_copy(update={"num_frames": STILL_FRAMES[size]}),
             "augment": TrainViewConfig(flip=0.5),
         }

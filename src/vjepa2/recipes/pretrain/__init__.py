@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vjepa2.errors import ConfigError, UnknownOptionError, check_choice, check_path, nearest_hint
+from vjepa2.recipes.named import first_lines, named_recipes
 from vjepa2.tasks.pretrain_config import PretrainConfig, with_data
 from vjepa2.tasks.pretrain_folder import CONFIG_NAME, is_run, load_run_config
 
@@ -21,15 +22,9 @@ Mode = Literal["paper", "published_config"]
 
 def recipes() -> Mapping[str, Callable[..., PretrainConfig]]:
     """All pretraining recipes by name, alphabetically."""
-    found: dict[str, Callable[..., PretrainConfig]] = {}
-    for module in pkgutil.iter_modules(__path__):
-        part = importlib.import_module(f"{__name__}.{module.name}")
-        for name, function in inspect.getmembers(part, inspect.isfunction):
-            returns = inspect.signature(function).return_annotation
-            is_recipe = returns is PretrainConfig and not name.startswith("_")
-            if is_recipe and function.__module__ == part.__name__:
-                found[name] = function
-    return dict(sorted(found.items()))
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return named_recipes(PretrainConfig, *modules)
 
 
 def get_recipe(name: str, *, mode: str | None = None) -> PretrainConfig:
@@ -59,10 +54,7 @@ def get_recipe(name: str, *, mode: str | None = None) -> PretrainConfig:
 
 def describe_recipes() -> dict[str, str]:
     """The first line of every recipe's description, by name."""
-    return {
-        name: (inspect.getdoc(function) or "").partition("\n")[0]
-        for name, function in recipes().items()
-    }
+    return first_lines(recipes())
 
 
 def run_config(
