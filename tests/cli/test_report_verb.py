@@ -47,7 +47,7 @@ def test_json_has_the_summary(run: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_fails_with_the_reason(tmp_path: Path) -> None:
     result = call("report", tmp_path)
-    assert result.exit_code == 1 and "no folder of a pretraining run" in result.stderr
+    assert result.exit_code == 1 and "is no folder of a run" in result.stderr
     assert call("report", tmp_path / "none").exit_code == 1
 
 

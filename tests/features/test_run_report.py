@@ -287,7 +287,7 @@ def test_a_folder_that_is_no_run_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match="--out of pretrain"):
+    with pytest.raises(InputError, match=r"Give the folder .*--out"):
         write_run_report(tmp_path / name)
     assert sorted(tmp_path.rglob("*")) == before
 

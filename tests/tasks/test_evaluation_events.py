@@ -12,6 +12,8 @@ from vjepa2.data.event_clips import EventClip, event_clip
 from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.errors import ConfigError, LabelError, LeakError
 from vjepa2.features.evaluation_report import write_evaluation_report
+from vjepa2.features.run_report import run_summary, write_run_report
+from vjepa2.features.run_report_data import read_run
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.recipes.anticipate import run_config
 from vjepa2.scoring import class_mean_recall_at_k, mean_average_precision, top_k_accuracy
@@ -170,6 +172,13 @@ def test_the_page_shows_every_column_and_horizon(evaluated: Path) -> None:
         assert words in text
     assert "How long before the event?" in text and "data:image/png" in text
     assert "<script" not in text and "Does it need motion" not in text
+
+
+def test_the_run_has_a_report(folder: Path, tmp_path: Path) -> None:
+    text = write_run_report(folder / "run", path=tmp_path / "page.html").read_text()
+    assert "Anticipation run" in text and "label prior" in text and "0.5 s ahead" in text
+    summary = run_summary(read_run(folder / "run"))
+    assert summary["task"] == "anticipation" and summary["damaged_lines"] == 0
 
 
 def test_events_of_the_training_are_refused(folder: Path, tmp_path: Path) -> None:

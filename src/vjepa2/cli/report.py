@@ -1,4 +1,4 @@
-"""`vjepa2 report`: is a pretraining run healthy?"""
+"""`vjepa2 report`: is a run healthy, and does it learn?"""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,15 +10,16 @@ from vjepa2.cli.options import Json
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a pretraining run, finished or not.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
     out: Annotated[
         Path | None, typer.Option(help="The page to write. Default: report.html in the folder.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a page on a pretraining run: curves, words, masks.
+    """Write a page on a run: curves, words, masks.
 
-    It is made from the files of the run alone, at any time, also while the run goes on.
+    Of vjepa2 pretrain, finetune, probe or anticipate. It is made from the files of the run alone,
+    at any time, also while the run goes on.
 
     \b
     Examples:

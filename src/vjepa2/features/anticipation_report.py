@@ -41,7 +41,7 @@ def write_table_page(result: Mapping[str, Any], path: str | os.PathLike[str]) ->
         paragraph(f"{one['severity']}: {one['reason']}", kind="bad")
         for one in result.get("findings", ())
     ]
-    cards = _row_cards(result["rows"])
+    cards = row_cards(result["rows"])
     body = "\n".join(["<h1>Anticipation</h1>", *map(paragraph, words), *found, *cards])
     return _write(path, page(title="Anticipation", body=body))
 
@@ -81,13 +81,13 @@ def anticipation_sections(values: Mapping[str, Any]) -> str:
             ),
             "<h1>Beside ablations, chance and label prior</h1>",
             paragraph(HOW_TO_READ),
-            *_row_cards(values["rows"]),
+            *row_cards(values["rows"]),
         ]
     )
 
 
-def _row_cards(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Of every anticipation time and label column the lines of the table."""
+def row_cards(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sections of a table's rows (JSON values): of every time and label column one."""
     cards = []
     for seconds, head in dict.fromkeys((row["seconds"], row["head"]) for row in rows):
         own = [row for row in rows if (row["seconds"], row["head"]) == (seconds, head)]

@@ -1,4 +1,4 @@
-"""The report of a pretraining run: curves, what they mean, masks, colours of tokens, events and bad
+"""The report of a run: curves, what they mean, masks, colours of tokens, events and bad
 files, as one HTML file that needs nothing else. It is made from files alone, so it can be written
 at any time: while the run goes on, after it was killed, on another machine."""
 
@@ -11,6 +11,16 @@ from vjepa2.features import run_report_words as words
 from vjepa2.features.report_page import code, escape, page, paragraph, section, table
 from vjepa2.features.run_report_charts import Curve, chart, charts_in_columns
 from vjepa2.features.run_report_data import Row, RunRecord, is_number, read_run
+from vjepa2.features.run_report_labelled import (
+    Task,
+    labelled_learning_section,
+    labelled_next_section,
+    labelled_results_sections,
+    labelled_summary,
+    labelled_verdict_section,
+    task_of,
+    title_of,
+)
 from vjepa2.features.run_report_pictures import pictures_section
 from vjepa2.files import atomic_path
 from vjepa2.training.health_pictures import list_pictures
@@ -47,20 +57,30 @@ def write_run_report(
     record = read_run(run)
     target = record.folder / REPORT_NAME if path is None else Path(path)
     name = record.folder.resolve().name
-    title = f"Pretraining run {name}"
+    task = task_of(record)
+    title = f"{title_of(task)} {name}"
+    if task == "pretraining":
+        first = [_verdict_section(record), _learning_section(record)]
+        pictures, last = pictures_section(list_pictures(record.folder)), _next_section(record)
+    else:
+        first = [
+            labelled_verdict_section(record),
+            labelled_learning_section(record, marks=_marks(record)),
+            labelled_results_sections(record),
+        ]
+        pictures, last = "", labelled_next_section(record, task)
     body = "\n".join(
         part
         for part in (
             f"<h1>{escape(title)}</h1>",
-            paragraph(_facts(record), kind="soft"),
-            _verdict_section(record),
-            _learning_section(record),
+            paragraph(_facts(record, task), kind="soft"),
+            *first,
             _training_section(record),
-            pictures_section(list_pictures(record.folder)),
+            pictures,
             _events_section(record),
             _bad_files_section(record),
             _configuration_section(record),
-            _next_section(record),
+            last,
         )
         if part
     )
@@ -71,8 +91,18 @@ def write_run_report(
 
 def run_summary(record: RunRecord) -> Row:
     """The same in a few values, for programs."""
+    task = task_of(record)
+    if task != "pretraining":
+        return {
+            "task": task,
+            "steps_done": _steps_done(record),
+            **labelled_summary(record),
+            "bad_files": len(record.bad_files),
+            "damaged_lines": record.damaged,
+        }
     last = record.verdicts[-1] if record.verdicts else None
     return {
+        "task": task,
         "steps_done": _steps_done(record),
         "state": last.state if last else None,
         "reason": last.reason if last else "",
@@ -88,11 +118,14 @@ def _steps_done(record: RunRecord) -> int:
     return int(record.steps[-1]["step"]) + 1 if record.steps else 0
 
 
-def _facts(record: RunRecord) -> str:
+def _facts(record: RunRecord, task: Task) -> str:
     """One line on the run."""
     done, wanted = _steps_done(record), _get(record.config, "schedule", "num_steps")
     of = f" of {wanted}" if is_number(wanted) else ""
-    parts = [f"{done}{of} updates", f"{len(record.health)} measurements of health"]
+    measured = f"{len(record.health)} measurements of health"
+    if task != "pretraining":
+        measured = f"{len(record.validation)} measurements on validation"
+    parts = [f"{done}{of} updates", measured]
     recipe, seed = record.config.get("recipe"), record.config.get("seed")
     if recipe is not None:
         parts.insert(0, f"recipe {recipe}")

@@ -1,7 +1,8 @@
-"""What the folder of a pretraining run holds, read for its report: also of one that still goes on.
+"""What the folder of a run holds, read for its report: also of one that still goes on.
 
 config.json       the resolved configuration
-metrics.jsonl     one object a line: {"kind": "step" | "health" | "event", "step": ..., ...}
+metrics.jsonl     one object a line: {"kind": "step" | "health" | "validation" | "event", ...}
+results.json      of probe and anticipation runs
 bad_files.jsonl   files that could not be used: path, reason, count
 pictures/         see `training.health_pictures`
 """
@@ -19,6 +20,7 @@ from vjepa2.training.health import HealthConfig, HealthMonitor, Verdict
 from vjepa2.training.health_measures import stall_share
 
 CONFIG, METRICS, BAD_FILES = "config.json", "metrics.jsonl", "bad_files.jsonl"
+RESULTS = "results.json"
 MAX_STEP = 2**53  # beyond, a number of an update is damaged
 
 Row = dict[str, Any]
@@ -31,7 +33,8 @@ class RunRecord:
     Attributes:
         folder: of the run.
         config: as written; empty where the file is missing or damaged.
-        steps, health, events: lines of the metrics by kind, in order.
+        steps, health, validation, events: lines of the metrics by kind, in order.
+        results: of probe and anticipation runs; empty where there are none, or damaged.
         bad_files: lines of the list of bad files.
         verdicts: what the monitor said of every measurement, with the thresholds of today.
         best_step: its label-free choice of a checkpoint, if any.
@@ -42,7 +45,9 @@ class RunRecord:
     config: Row = field(default_factory=dict)
     steps: list[Row] = field(default_factory=list)
     health: list[Row] = field(default_factory=list)
+    validation: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
+    results: Row = field(default_factory=dict)
     bad_files: list[Row] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     best_step: int | None = None
@@ -86,15 +91,22 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
     path = Path(folder)
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}. Give the folder of a run, what --out of pretrain named.")
+        raise InputError(f"{path} {what}. Give the folder of a run, what --out named.")
     if not (path / METRICS).is_file() and not (path / CONFIG).is_file():
         raise InputError(
-            f"{path} is no folder of a pretraining run: it has neither {METRICS} nor {CONFIG}. "
-            "Give the folder that --out of pretrain named."
+            f"{path} is no folder of a run: it has neither {METRICS} nor {CONFIG}. Give the folder "
+            "that --out of vjepa2 pretrain, finetune, probe or anticipate named."
         )
     record = RunRecord(folder=path)
     record.config = _config(path / CONFIG)
-    kinds = {"step": record.steps, "health": record.health, "event": record.events}
+    record.results = _config(path / RESULTS)
+    kinds = {
+        "step": record.steps,
+        "health": record.health,
+        "validation": record.validation,
+        "event": record.events,
+    }
+    known_elsewhere = ("test",)  # in the results
     lines, record.damaged = read_lines(path / METRICS)
     kept = []
     for row in lines:
@@ -103,8 +115,9 @@ def read_run(folder: str | os.PathLike[str]) -> RunRecord:
             row["step"] = int(step)
             _add_stall_share(row)
             kinds[kind].append(row)
-            kept.append(row)
-        else:
+            if kind != "validation":
+                kept.append(row)
+        elif kind not in known_elsewhere:
             record.damaged += 1
     record.bad_files, damaged = read_lines(path / BAD_FILES)
     record.damaged += damaged
