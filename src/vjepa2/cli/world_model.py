@@ -11,13 +11,13 @@ from vjepa2.cli.options import Json, Quiet
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="World models of robots: check recordings.",
+    help="World models of robots: check recordings, train.",
 )
 
 
 @app.callback()
 def _verbs() -> None:
-    """World models of robots: check recordings."""
+    """World models of robots: check recordings, train."""
 
 
 @app.command("check-data")
@@ -66,3 +66,70 @@ def check_data(
             )
             values, text = values | {"page": str(out)}, f"{text}\nPage: {out}"
         answer.put(values, text=text, failed=report.serious)
+
+
+@app.command("train")
+def train(
+    out: Annotated[str, typer.Option(help="Folder of the run; one that stopped goes on.")] = "",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Recordings: LeRobot folder, DROID folder or list, .npz, .csv with .mp4."
+        ),
+    ] = None,
+    robot: Annotated[
+        Path | None, typer.Option(help="What the numbers mean: a RobotSpec as JSON.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Of the frames, frozen: published name, folder, pretraining run."),
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="Action-conditioned model to train on: name, folder, run.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Sizes and schedule; --recipes lists them.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Change a setting: --set schedule.lr=1e-4"
+        ),
+    ] = None,
+    stop_at: Annotated[
+        int | None, typer.Option(help="Stop before this update; the same command goes on.")
+    ] = None,
+    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Learn what actions lead to, from recordings of a robot.
+
+    Interrupted by Ctrl-C, SIGTERM or SIGUSR1 it saves and stops; started again with the same
+    --out it goes on where it was. The result is a folder that `vjepa2 plan` takes.
+
+    \b
+    Examples:
+      vjepa2 world-model train --data DATA --robot robot.json --encoder vjepa2-vitl --out run
+      vjepa2 world-model train --out run
+    """
+    with answering(as_json=json) as answer:
+        from vjepa2.recipes.world_model import describe_recipes, run_config
+        from vjepa2.tasks.world_model import train_world_model
+
+        if recipes:
+            described = describe_recipes()
+            text = "\n".join(f"{name:10} {words}" for name, words in described.items())
+            answer.put({"recipes": described}, text=text)
+            return
+        config = run_config(
+            out,
+            data=data,
+            robot=robot,
+            encoder=encoder,
+            start_from=start_from,
+            recipe=recipe,
+            settings=settings or (),
+        )
+        result = train_world_model(config, out, stop_at=stop_at, quiet=quiet)
+        answer.put(result.as_dict(), text=str(result) if result.is_first else "")

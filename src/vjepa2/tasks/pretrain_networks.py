@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
 from vjepa2.ema import frozen_copy
 from vjepa2.errors import CheckpointNotFoundError, ConfigError, MissingExtraError
+from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.models.encoder import VJEPA2Encoder
 from vjepa2.models.vjepa2 import VJEPA2Model
@@ -185,13 +186,20 @@ def averaged_model(run: str | os.PathLike[str], *, step: int | None = None) -> V
     return model.requires_grad_(True)
 
 
-def with_adapters(model: VJEPA2Model, adapters: AdapterConfig, *, seed: int) -> nn.Module:
-    """Put low-rank adapters into the encoder, in place; the predictor is trained as it is.
+def with_adapters(
+    model: VJEPA2Model | VJEPA2ActionModel,
+    adapters: AdapterConfig,
+    *,
+    seed: int,
+    inside: Literal["encoder", "predictor"] = "encoder",
+) -> nn.Module:
+    """Put low-rank adapters into one part, in place; in the encoder, the predictor learns as it is.
 
     Args:
         model: changed.
         adapters: which, and how large.
         seed: of their first weights, the same ones on every process.
+        inside: which part; all else of the predictor is frozen where they are in the predictor.
 
     Returns:
         PEFT's wrapper, which can merge the adapters into the weights again.
@@ -206,7 +214,7 @@ def with_adapters(model: VJEPA2Model, adapters: AdapterConfig, *, seed: int) -> 
         raise MissingExtraError(
             "peft", needed_for="Training adapters", reason=str(error)
         ) from error
-    wanted = re.compile(rf"encoder\..*\.({'|'.join(map(re.escape, adapters.targets))})")
+    wanted = re.compile(rf"{inside}\..*\.({'|'.join(map(re.escape, adapters.targets))})")
     names = [
         name
         for name, part in model.named_modules()
@@ -214,7 +222,7 @@ def with_adapters(model: VJEPA2Model, adapters: AdapterConfig, *, seed: int) -> 
     ]
     if not names:
         raise ConfigError(
-            f"adapters.targets={adapters.targets} names no layer of the encoder. Its matrices are "
+            f"adapters.targets={adapters.targets} names no layer of the {inside}. Its matrices are "
             "called query, key, value, proj, fc1 and fc2."
         )
     with torch.random.fork_rng(devices=[]):
@@ -228,7 +236,8 @@ def with_adapters(model: VJEPA2Model, adapters: AdapterConfig, *, seed: int) -> 
                 target_modules=names,
             ),
         )
-    model.predictor.requires_grad_(True)
+    if inside == "encoder":
+        model.predictor.requires_grad_(True)
     return adapted
 
 

@@ -285,7 +285,7 @@ def item_marks(labelled: LabelledSet) -> list[str]:
     lines = []
     for item in labelled.items:
         if item.path not in marks:
-            marks[item.path] = _file_mark(Path(item.path))
+            marks[item.path] = file_mark(Path(item.path))
         edges = (item.start_seconds, item.end_seconds, item.start_frame, item.end_frame)
         stretch = "" if not item.is_segment else f" {edges}"
         lines.append(f"{Path(item.path).name} {marks[item.path]}{stretch}{_kind(item)}")
@@ -296,7 +296,8 @@ def _kind(item: LabelledItem) -> str:
     return " image" if item.is_image else ""
 
 
-def _file_mark(path: Path) -> str:
+def file_mark(path: Path) -> str:
+    """Sixteen hexadecimal digits of all bytes of a file, or of the files of a folder."""
     digest = hashlib.sha256()
     try:
         for file in _files(path):
