@@ -16,7 +16,7 @@ def test_imagenet_is_as_published() -> None:
     assert (config.schedule.start_lr, config.schedule.final_lr) == (2e-4, 0)
     assert (config.batch_size, config.heads.depth, len(config.heads.rates)) == (1024, 4, 20)
     assert config.augment is not None
-    assert config.augment.flip == 0.5
+    assert (config.augment.flip, config.augment.rand_augment) == (0.5, "autoaugment-imagenet")
     with pytest.raises(ConfigError, match="size"):
         image_probe.imagenet_v2("XL")  # type: ignore[arg-type]
 

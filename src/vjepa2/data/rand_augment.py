@@ -47,10 +47,12 @@ class Operation(NamedTuple):
     Attributes:
         name: one of `OPERATIONS`.
         value: degrees, factor, share of the side, grey level or bits; 0 for those without one.
+        fill: colour of pixels from outside the frame.
     """
 
     name: str
     value: float
+    fill: tuple[int, int, int] = GREY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,8 @@ class RandAugment:
             raise ConfigError(
                 f"rand_augment={policy[:60]!r} is no policy that can be drawn from: allowed is "
                 "rand-mM-nN-mstdS-inc1 with strength M of 0 to 10, N of 1 to 16 operations and, if "
-                "wanted, deviation S; published is rand-m7-n4-mstd0.5-inc1. None turns it off."
+                "wanted, deviation S; published is rand-m7-n4-mstd0.5-inc1, for still "
+                "images autoaugment-imagenet. None turns it off."
             )
         return cls(
             strength=float(found[1]),
@@ -154,7 +157,7 @@ def apply_operations(
 def _applied(image: "Image", operation: Operation) -> "Image":
     from PIL import ImageEnhance, ImageOps
 
-    name, value = operation
+    name, value, fill = operation
     if name == "AutoContrast":
         return ImageOps.autocontrast(image)
     if name == "Equalize":
@@ -173,15 +176,15 @@ def _applied(image: "Image", operation: Operation) -> "Image":
         enhancer = getattr(ImageEnhance, name)(image)
         enhanced: Image = enhancer.enhance(value)
         return enhanced
-    return _moved(image, name, value)
+    return _moved(image, name, value, fill=fill)
 
 
-def _moved(image: "Image", name: str, value: float) -> "Image":
+def _moved(image: "Image", name: str, value: float, *, fill: tuple[int, int, int]) -> "Image":
     """Operations that move pixels."""
     from PIL.Image import Resampling, Transform
 
     if name == "Rotate":
-        return image.rotate(value, resample=Resampling.BICUBIC, fillcolor=GREY)
+        return image.rotate(value, resample=Resampling.BICUBIC, fillcolor=fill)
     matrix = {
         "ShearX": (1, value, 0, 0, 1, 0),
         "ShearY": (1, 0, 0, value, 1, 0),
@@ -189,7 +192,7 @@ def _moved(image: "Image", name: str, value: float) -> "Image":
         "TranslateY": (1, 0, 0, 0, 1, value * image.height),
     }[name]
     return image.transform(
-        image.size, Transform.AFFINE, matrix, resample=Resampling.BICUBIC, fillcolor=GREY
+        image.size, Transform.AFFINE, matrix, resample=Resampling.BICUBIC, fillcolor=fill
     )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from vjepa2.data.auto_augment import policy_of
 from vjepa2.data.draws import Draws
 from vjepa2.data.item_frames import (
     ItemDraws,
@@ -27,7 +28,7 @@ from vjepa2.data.item_frames import (
 )
 from vjepa2.data.labelled import LabelledItem
 from vjepa2.data.opened import FRAMES_PER_CHUNK, OpenedFile
-from vjepa2.data.rand_augment import Operation, RandAugment
+from vjepa2.data.rand_augment import Operation
 from vjepa2.data.segments import SegmentConfig
 from vjepa2.data.settings import IMAGE_MEAN, IMAGE_STD, AugmentConfig
 from vjepa2.data.view_crops import Resize, ViewCrops, empty_views, view_crops
@@ -76,7 +77,8 @@ class TrainViewConfig(StrictConfig):
     """Chance in the pixels of training. The defaults are those of the published probes.
 
     Attributes:
-        rand_augment: policy such as "rand-m7-n4-mstd0.5-inc1" (needs Pillow), None for none.
+        rand_augment: policy such as "rand-m7-n4-mstd0.5-inc1", or that of the published ImageNet
+            probes, "autoaugment-imagenet" (both need Pillow); None for none.
         scale: least and greatest share of the frame that a random box covers.
         ratio: least and greatest width over height of the box, drawn log-uniformly.
         flip: probability of mirroring: 0 where left and right are part of the label; published
@@ -96,14 +98,14 @@ class TrainViewConfig(StrictConfig):
             if not 0 < low <= high:
                 raise ConfigError(f"{name} must be two rising numbers above 0, got {(low, high)}")
         if self.rand_augment is not None:
-            RandAugment.from_policy(self.rand_augment)
+            policy_of(self.rand_augment)
         return self
 
     def operations(self, draws: Draws) -> tuple[Operation, ...]:
-        """Draw what RandAugment does to one clip."""
+        """Draw what the policy does to one clip."""
         if self.rand_augment is None:
             return ()
-        return RandAugment.from_policy(self.rand_augment).draw(draws)
+        return policy_of(self.rand_augment).draw(draws)
 
     def pixel_config(self, views: ViewConfig) -> AugmentConfig:
         """The same for `augment.to_pixels`."""

@@ -13,15 +13,17 @@ arXiv:2603.14482 (appendix, dense protocols) for V-JEPA 2.1. Rates, weight decay
 settings of propagation are published. Not published, and chosen here: number of epochs, batch and
 schedule of the dense heads (DINOv2's are about as long), and the size of pictures for depth.
 
-The two of ImageNet are recipes of `vjepa2 probe`, for V-JEPA 2 by its ViT-L and ViT-H; for ViT-g
-`--set views.num_frames=18` is added.
+The two of ImageNet are recipes of `vjepa2 probe`; that of V-JEPA 2 is for ViT-L and ViT-H, and for
+ViT-g with `--set views.num_frames=18`.
 
-The published ImageNet training transforms colours by AutoAugment; here it is RandAugment as for
-videos, with mirroring. The 21st head, whose weight decay falls to 0, is left out.
+Training pictures of ImageNet are changed by AutoAugment and mirrored, as published, but changed
+before they are cut and not after (`data.auto_augment`), and boxes are resized bilinearly, not
+bicubically. The 21st head, whose weight decay falls to 0, is left out.
 """
 
 from typing import Literal
 
+from vjepa2.data.auto_augment import POLICY as AUTO_AUGMENT
 from vjepa2.data.views import TrainViewConfig
 from vjepa2.errors import check_choice
 from vjepa2.features.label_propagation import PropagationConfig
@@ -50,7 +52,7 @@ def imagenet_v2(size: Literal["L", "H", "g"] = "L") -> AttentiveProbeConfig:
         update={
             "recipe": "imagenet_v2",
             "views": config.views.model_copy(update={"num_frames": STILL_FRAMES[size]}),
-            "augment": TrainViewConfig(flip=0.5),
+            "augment": TrainViewConfig(rand_augment=AUTO_AUGMENT, flip=0.5),
         }
     )
 

@@ -62,7 +62,7 @@ def jester() -> AttentiveProbeConfig:
 
 
 def imagenet() -> AttentiveProbeConfig:
-    """ImageNet as published: a still image shown 16 times, warm-up of 5 epochs."""
+    """ImageNet, a still image shown 16 times, changed as videos are (imagenet_v2: as published)."""
     return _published(
         "imagenet",
         ViewConfig(num_frames=16),
