@@ -210,6 +210,39 @@ def test_too_many_bad_files_stop_the_loader_and_are_named(seven: LabelledSet, br
     assert [batch.indices for batch in batches] == [[3, 4, 5], [6]]
 
 
+@pytest.mark.parametrize("train", [None, TRAIN])
+def test_a_batch_is_asked_for_by_its_number(
+    seven: LabelledSet, broken: Path, train: TrainViewConfig | None
+) -> None:
+    """One of which nothing can be read is None; the one after it is decoded ahead as ever."""
+    order = [
+        index for batch in loader(seven, train=train) for index in batch.indices
+    ]  # of a seed, whatever can be read
+    unreadable = {f"at{index}": broken for index in order[3:6]}
+    made = loader(with_files(seven, **unreadable), train=train, max_bad_share=1)
+    found = [made.batch(0, place) for place in range(3)]
+    assert [None if batch is None else batch.indices for batch in found] == [
+        order[:3], None, order[6:]
+    ]  # fmt: skip
+    again = made.batch(0, 0)
+    assert again is not None and again.indices == order[:3]
+    with pytest.raises(ConfigError, match="place"):
+        made.batch(0, 3)
+
+
+@pytest.mark.parametrize("train", [None, TRAIN])
+def test_an_array_that_holds_nan_is_a_bad_file(
+    seven: LabelledSet, tmp_path: Path, train: TrainViewConfig | None
+) -> None:
+    """Labelled arrays are uint8, so that no NaN comes through."""
+    path = tmp_path / "floats.npy"
+    np.save(path, np.full((8, 24, 24, 3), np.nan, dtype=np.float32))
+    made = loader(with_files(seven, at4=path), train=train)
+    assert sorted(index for batch in made for index in batch.indices) == [0, 1, 2, 3, 5, 6]
+    (bad,) = made.bad_files
+    assert bad.path == str(path) and "must be uint8" in bad.reason
+
+
 def test_a_segment_outside_its_file_is_a_mistake_of_the_list(seven: LabelledSet) -> None:
     """It stops the loader at once: leaving it out would hide wrong labels."""
     item = LabelledItem(seven.items[1].path, (0, 0), start_seconds=5.0, end_seconds=6.0)
