@@ -115,7 +115,12 @@ class Arm:
     # -- movement -----------------------------------------------------------------------------
 
     def place(
-        self, pose: Pose, *, cube: tuple[float, float] = (0.5, 0.15), cube_turn: float = 0.0
+        self,
+        pose: Pose,
+        *,
+        cube: tuple[float, float] = (0.5, 0.15),
+        cube_turn: float = 0.0,
+        cube_height: float = CUBE_SIDE / 2,
     ) -> None:
         """Put the arm into a pose and the cube onto the table, at rest, without physics.
 
@@ -123,6 +128,7 @@ class Arm:
             pose: [7].
             cube: x and y of its centre, metres.
             cube_turn: about z, radians.
+            cube_height: of its centre; the default lies on the table.
 
         Raises:
             ShapeError, InputError: no pose.
@@ -142,7 +148,7 @@ class Arm:
         data.qpos[self._fingers] = data.ctrl[NUM_HINGES] = opening
         half = cube_turn / 2
         data.qpos[self._cube : self._cube + 7] = (
-            *(*cube, CUBE_SIDE / 2),
+            *(*cube, cube_height),
             *(math.cos(half), 0.0, 0.0, math.sin(half)),
         )
         self._hinges = hinges

@@ -37,6 +37,7 @@ EPISODES_NAME = ".episodes"
 STATE_NAMES = ("x", "y", "z", "turn x", "turn y", "turn z", "gripper")
 ROBOT_TYPE = "vjepa2_simulated_arm"
 MOST_EPISODES, MOST_STEPS = 10**6, 10**4
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,7 +74,7 @@ class Recording:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 held: dict[str, Any] = {name: file[name] for name in file.files}
                 return cls(**held | {"words": str(held["words"])})
-        except (OSError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGED as error:
             raise OutputError(
                 f"{path} is damaged: {error}. Delete it; the episode is recorded again."
             ) from error

@@ -22,10 +22,11 @@ from vjepa2.poses import POSE_STATE_SIZE, angle_between, integrate_pose, to_matr
 from vjepa2.protocols import Observation
 from vjepa2.simulation.arm import Arm, Pose, Snapshot, checked_pose
 from vjepa2.simulation.draws import EpisodeDraws, Purpose
-from vjepa2.simulation.scene import CAMERA, FRAME_SECONDS
+from vjepa2.simulation.scene import CAMERA, CUBE_SIDE, FRAME_SECONDS
 
 CONTROL_HZ = 1 / FRAME_SECONDS
 WORKSPACE_LOW, WORKSPACE_HIGH = (0.30, -0.20, 0.02), (0.70, 0.20, 0.32)
+MARGIN = 0.005
 # Most that one action moves the hand, in metres along its way: what the servos can follow.
 LONGEST_MOVE = 0.2
 # A smaller change of the gripper leaves its target alone, so that what is held stays held.
@@ -45,11 +46,13 @@ class Start:
         pose: [7] of the gripper.
         cube: x and y of the cube, metres.
         cube_turn: about z, radians.
+        cube_height: of its centre; the default lies on the table.
     """
 
     pose: Pose
     cube: tuple[float, float]
     cube_turn: float = 0.0
+    cube_height: float = CUBE_SIDE / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +181,12 @@ class SimulatedArm:
             RobotError: it cannot be reached.
         """
         check_kind("start", start, Start, words="a Start")
-        self.arm.place(start.pose, cube=start.cube, cube_turn=start.cube_turn)
+        self.arm.place(
+            start.pose,
+            cube=start.cube,
+            cube_turn=start.cube_turn,
+            cube_height=start.cube_height,
+        )
         self._commanded = checked_pose(start.pose)
         self._num_steps = 0
         self._stopped = self._clipped = False
@@ -266,5 +274,8 @@ def robot_spec() -> RobotSpec:
 
 
 def workspace() -> Workspace:
-    """Where the hand may be, for planners."""
-    return arm_workspace(WORKSPACE_LOW, WORKSPACE_HIGH)
+    """Where the hand may be, for planners: what the arm keeps to and `MARGIN` around it, since a
+    servo ends a millimetre beside its target, on either side."""
+    x, y, z = (low - MARGIN for low in WORKSPACE_LOW)
+    far_x, far_y, far_z = (high + MARGIN for high in WORKSPACE_HIGH)
+    return arm_workspace((x, y, z), (far_x, far_y, far_z))

@@ -108,6 +108,13 @@ def _reach(robot: SimulatedArm, draws: EpisodeDraws) -> Script:
             yield np.zeros(7)
 
 
+def reach_to(
+    robot: SimulatedArm, place: Float64[np.ndarray, "3"], draws: EpisodeDraws | None = None
+) -> Script:
+    """Go straight to a place with the hand as it is."""
+    yield from _go(robot, draws, place, closed=float(robot.pose()[6]))
+
+
 def _push(robot: SimulatedArm, draws: EpisodeDraws) -> Script:
     """Go beside the cube, down, and push it towards a place; then to another one."""
     while True:
@@ -135,7 +142,7 @@ def push_to(
         axis = int(np.abs(away).argmax())
         way = np.zeros(2)
         way[axis] = np.sign(away[axis])
-        begin, end = cube - BESIDE * way, cube + way * (np.abs(away[axis]) - _touching(axis))
+        begin, end = cube - BESIDE * way, cube + way * (np.abs(away[axis]) - touching(axis))
         if robot.pose()[2] < HIGH_HAND - 2 * REACHED:
             yield from _go(robot, draws, np.array([*robot.pose()[:2], HIGH_HAND]), closed=1.0)
         yield from _go(robot, draws, np.array([*begin, HIGH_HAND]), closed=1.0)
@@ -143,8 +150,8 @@ def push_to(
         yield from _go(robot, draws, np.array([*end, PUSHING_HEIGHT]), closed=1.0, longest=0.05)
 
 
-def _touching(axis: int) -> float:
-    """Between the centres of a closed hand and a cube that it pushes along x or y."""
+def touching(axis: int) -> float:
+    """Metres between the centres of a closed hand and a cube that it pushes along x or y."""
     return CUBE_SIDE / 2 + (0.02, 0.024)[axis]
 
 
@@ -153,9 +160,9 @@ def _pick(robot: SimulatedArm, draws: EpisodeDraws) -> Script:
     while True:
         goal = draws.uniform(GOAL_LOW, GOAL_HIGH)
         yield from grasp(robot, draws)
-        yield from _go(robot, draws, np.array([*robot.pose()[:2], HIGH_HAND]), closed=1.0)
-        yield from _go(robot, draws, np.array([*goal, HIGH_HAND]), closed=1.0)
+        yield from carry(robot, goal, draws)
         yield from release(robot, goal, draws)
+        yield from _go(robot, draws, np.array([*goal, HIGH_HAND]), closed=0.0)
 
 
 def grasp(robot: SimulatedArm, draws: EpisodeDraws | None = None) -> Script:
@@ -167,14 +174,21 @@ def grasp(robot: SimulatedArm, draws: EpisodeDraws | None = None) -> Script:
         yield _gripper_only(robot, 1.0)
 
 
+def carry(
+    robot: SimulatedArm, goal: Float64[np.ndarray, "2"], draws: EpisodeDraws | None = None
+) -> Script:
+    """Lift what the hand holds, and bring it above a place."""
+    yield from _go(robot, draws, np.array([*robot.pose()[:2], HIGH_HAND]), closed=1.0)
+    yield from _go(robot, draws, np.array([*goal, HIGH_HAND]), closed=1.0)
+
+
 def release(
     robot: SimulatedArm, goal: Float64[np.ndarray, "2"], draws: EpisodeDraws | None = None
 ) -> Script:
-    """Put the cube down at a place, and rise."""
+    """Put the cube down at a place, and let go."""
     yield from _go(robot, draws, np.array([*goal, LOW_HAND + 0.004]), closed=1.0)
     for _ in range(2):
         yield _gripper_only(robot, 0.0)
-    yield from _go(robot, draws, np.array([*goal, HIGH_HAND]), closed=0.0)
 
 
 def _go(
