@@ -106,6 +106,16 @@ def test_labels_that_fit_better_renumbered_fail(videos: Videos, tmp_path: Path) 
     assert Path(values["report"]).exists()
 
 
+def test_the_list_is_given_once(videos: Videos, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "out")
+    result = call("evaluate", videos.model, videos.val, "--data", videos.val, *out)
+    assert result.exit_code == 2 and "Two lists" in result.stderr
+    result = call("evaluate", videos.model, *out)
+    assert result.exit_code == 2 and "Evaluate on what?" in result.stderr
+    result = call("evaluate", videos.model, "--data", tmp_path / "none.csv", *out)
+    assert result.exit_code == 1 and "none.csv" in result.stderr
+
+
 def test_wrong_usage_is_told(videos: Videos, tmp_path: Path) -> None:
     result = call("evaluate", videos.model, tmp_path / "none.csv", "--out", tmp_path / "out")
     assert result.exit_code == 1 and "none.csv" in result.stderr

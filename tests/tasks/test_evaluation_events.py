@@ -11,6 +11,7 @@ from tiny_models import randomise, tiny_config
 from vjepa2.data.event_clips import EventClip, event_clip
 from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.errors import ConfigError, LabelError, LeakError
+from vjepa2.features.anticipation_report import write_table_page
 from vjepa2.features.evaluation_report import write_evaluation_report
 from vjepa2.features.run_report import run_summary, write_run_report
 from vjepa2.features.run_report_data import read_run
@@ -295,6 +296,9 @@ def test_a_run_with_the_published_anchor_is_found_out(folder: Path, tmp_path: Pa
     kinds = {one.kind for one in result.findings}
     assert {"context_after_event", "future_changes_answer"} <= kinds
     assert "error: context_after_event" in str(result)
+    page = write_table_page(result.as_dict(), tmp_path / "page.html").read_text()
+    assert "go on after their event has begun" in page
+    assert "the model sees the future" in page
     stored = json.loads((tmp_path / "run" / "results.json").read_text())
     assert {one["kind"] for one in stored["findings"]} == kinds
     bare: LoadedAnticipator = load_anticipator(tmp_path / "run")
