@@ -1,4 +1,4 @@
-"""The network of a run that learns a world model: frozen encoder, and what of a predictor learns."""
+"""The network of a run that learns a world model: a frozen encoder, what of a predictor learns."""
 
 import os
 from collections.abc import Mapping
