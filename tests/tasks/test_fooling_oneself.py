@@ -599,6 +599,15 @@ def test_a_weak_model_is_not_taken_for_a_shuffled_one(accuracy: float) -> None:
     assert said == 0
 
 
+def test_nothing_is_said_of_so_few_videos() -> None:
+    """Of two videos both may fit the next row's labels better, which an interval takes as sure."""
+    labels = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1])
+    scores = torch.nn.functional.one_hot(1 - labels, 2).double()
+    few, many = torch.arange(12) // 6, torch.arange(12)
+    assert not numbering_findings(scores, labels, few, tuple("ab"), head="label")
+    assert numbering_findings(scores, labels, many, tuple("ab"), head="label")
+
+
 def test_a_list_sorted_by_class_is_not_taken_for_one_that_is_shifted() -> None:
     labels = torch.arange(5).repeat_interleave(12)
     scores = torch.nn.functional.one_hot(labels, 5).double()

@@ -13,7 +13,6 @@ model/            the model that anticipates, see `tasks.anticipator_folder`
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,34 +21,25 @@ import torch
 
 from vjepa2.errors import OutputError, check_path
 from vjepa2.files import write_json
-from vjepa2.models.anticipation import Anticipator, TokenChoice
 from vjepa2.models.vjepa2 import VJEPA2Model
-from vjepa2.tasks.anticipate_ablations import save_ablations
-from vjepa2.tasks.anticipate_answers import scored_items
 from vjepa2.tasks.anticipate_config import AnticipateConfig
 from vjepa2.tasks.anticipate_events import EventSets, read_events
-from vjepa2.tasks.anticipate_scores import Answers, EventRow, event_rows, rows_text
+from vjepa2.tasks.anticipate_finish import finish
+from vjepa2.tasks.anticipate_scores import EventRow, rows_text
 from vjepa2.tasks.anticipate_trainer import AnticipationTrainer
 from vjepa2.tasks.anticipator_folder import (
-    AnticipatorFile,
-    LoadedAnticipator,
     encoder_mark,
     has_fresh_predictor,
     load_anticipation_model,
-    save_anticipator,
 )
 from vjepa2.tasks.fooling import Finding
-from vjepa2.tasks.fooling_events import all_time_findings, disturbed_future
 from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, CONFIG_NAME, METRICS_NAME, MODEL_NAME
 from vjepa2.tasks.pretrainer import check_dtype
-from vjepa2.tasks.probe_folder import EncoderIdentity, TrainedOn
-from vjepa2.tasks.scored import ScoredItem
 from vjepa2.training.checkpoint import CheckpointStore
-from vjepa2.training.distributed import Processes, open_processes
+from vjepa2.training.distributed import open_processes
 from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.metrics import MetricsLog
 
-RESULTS_NAME = "results.json"
 UNTRAINED_PREDICTOR = (
     "The predictor of this model was never trained (all of its biases are zero): what it fills in "
     "of the future is noise, and only the row 'encoder only' means something. Take encoder and "
@@ -188,9 +178,10 @@ def learn_to_anticipate(
         )
         rows: tuple[EventRow, ...] = ()
         findings: tuple[Finding, ...] = ()
+        notes = events.notes
         model_folder = None
         if result.reason == "finished":
-            rows, findings = _finish(config, run, trainer, events, processes, mark=mark)
+            rows, findings, notes = finish(config, run, trainer, events, mark=mark)
             model_folder = run / MODEL_NAME
     return AnticipateResult(
         run,
@@ -198,7 +189,7 @@ def learn_to_anticipate(
         result.step,
         model_folder,
         rows,
-        events.notes,
+        notes,
         config.clips.anchor,
         findings,
     )
@@ -245,136 +236,3 @@ def _announce(config: AnticipateConfig, events: EventSets, trainer: Anticipation
     if clips.anchor == "published":
         lines.append(SEEN_WHILE_THEY_HAPPEN)
     sys.stderr.write("\n".join(lines) + "\n")
-
-
-def _finish(
-    config: AnticipateConfig,
-    run: Path,
-    trainer: AnticipationTrainer,
-    events: EventSets,
-    processes: Processes,
-    *,
-    mark: str,
-) -> tuple[tuple[EventRow, ...], tuple[Finding, ...]]:
-    """Choose the probes, measure all horizons, look for leaks, write results and model."""
-    first = trainer.measures(config.measured[0])
-    chosen: dict[TokenChoice, str] = {
-        choice: f"{choice}_{trainer.best_probe(choice, first)}" for choice in trainer.choices
-    }
-    counts = {
-        head: torch.from_numpy(events.train.counts(head)) for head in events.train.label_map.heads
-    }
-    rows: list[EventRow] = []
-    items: dict[float, list[ScoredItem]] = {}
-    own = config.future.tokens
-    for seconds in config.measured:
-        bare, logits = trainer.answers(seconds, names=list(chosen.values()))
-        answers = Answers(
-            seconds,
-            bare.items,
-            bare.context_ends,
-            bare.event_starts,
-            {choice: logits[name] for choice, name in chosen.items()},
-            bare.event_ends,
-        )
-        rows += event_rows(answers, events.train.label_map, counts, hashes=events.hashes)
-        items[seconds] = scored_items(answers, own, loss=config.loss, anchor=config.clips.anchor)
-    settings = _settings(config, mark)
-    network = Anticipator(
-        trainer.tokens.model,
-        trainer.probes[chosen[own]],  # type: ignore[arg-type]
-        config.future,
-        fps=config.clips.fps,
-    )
-    disturbed = disturbed_future(
-        LoadedAnticipator(network.eval(), events.train.label_map, settings, os.fspath(run)),
-        items[config.measured[0]],
-        seconds=config.measured[0],
-        folder=run / "disturbed",
-    )
-    findings = (*all_time_findings(items), *disturbed.findings)
-    rates = {
-        choice: dict(
-            zip(("lr", "weight_decay"), config.probe.grid[int(name.rsplit("_", 1)[1])], strict=True)
-        )
-        for choice, name in chosen.items()
-    }
-    write_json(
-        run / RESULTS_NAME,
-        {
-            "rows": [row.as_dict() for row in rows],
-            "anchor": config.clips.anchor,
-            "probes": rates,
-            "chosen_on": "validation" if len(config.probe.grid) > 1 else "nothing: one probe",
-            "events": {"train": len(events.train), "val": len(events.val)},
-            "notes": [*events.notes, *filter(None, [disturbed.note])],
-            "findings": [finding.as_dict() for finding in findings],
-            "disturbed": disturbed.tried,
-        },
-    )
-    save_ablations(
-        run / MODEL_NAME,
-        {choice: trainer.probes[name] for choice, name in chosen.items() if choice != own},  # type: ignore[misc]
-    )
-    _save(config, run / MODEL_NAME, network, settings, events, rows, counts, mark=mark)
-    return tuple(rows), findings
-
-
-def _settings(config: AnticipateConfig, mark: str) -> AnticipatorFile:
-    learned = config.learn == "all"
-    return AnticipatorFile(
-        clips=config.clips,
-        future=config.future,
-        views=config.views,
-        loss=config.loss,
-        encoder="" if learned else _absolute(str(config.start_from)),
-        encoder_mark="" if learned else mark,
-    )
-
-
-def _save(
-    config: AnticipateConfig,
-    folder: Path,
-    network: Anticipator,
-    settings: AnticipatorFile,
-    events: EventSets,
-    rows: Sequence[EventRow],
-    counts: Mapping[str, torch.Tensor],
-    *,
-    mark: str,
-) -> None:
-    """Write the model folder."""
-    learned = config.learn == "all"
-    save_anticipator(folder, network, events.train.label_map, settings, with_encoder=learned)
-    own = network.tokens.config
-    train_hashes, val_hashes = (
-        sorted({events.hashes[item.path] for item in found.items if item.path in events.hashes})
-        for found in (events.train, events.val)
-    )
-    TrainedOn(
-        label_map=events.train.label_map,
-        views=config.views.model_dump(mode="json"),
-        item_hashes=tuple(train_hashes),
-        encoder=EncoderIdentity(
-            name=str(config.start_from or "trained along"),
-            weights=mark,
-            width=own.hidden_size,
-            num_blocks=own.num_hidden_layers,
-            levels=(own.num_hidden_layers - 1,),
-        ),
-        task="anticipation",
-        details={
-            "train": events.train.source,
-            "val": events.val.source,
-            "val_hashes": val_hashes,
-            "clips": config.clips.model_dump(mode="json"),
-            "train_counts": {head: found.tolist() for head, found in counts.items()},
-            "rows": [row.as_dict() for row in rows],
-            "settings": config.model_dump(mode="json"),
-        },
-    ).save(folder)
-
-
-def _absolute(name: str) -> str:
-    """A folder or file by its whole path; other names as they are."""
-    return os.fspath(Path(name).resolve()) if Path(name).exists() else name
