@@ -265,6 +265,23 @@ class Arm:
         picture: NDArray[np.uint8] = renderer.render()
         return picture.copy()
 
+    def project(self, places: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 2"]:
+        """Where places (metres) are in the camera's picture: shares of it, across from the left
+        and down from the top; outside 0 .. 1 they are not seen.
+
+        Raises:
+            ShapeError: not [n, 3].
+        """
+        if places.ndim != 2 or places.shape[1] != 3:
+            raise ShapeError(f"Places are [n, 3], got {list(places.shape)}.")
+        camera = self.model.camera(CAMERA)
+        axes = self.data.cam_xmat[camera.id].reshape(3, 3)
+        seen = (places - self.data.cam_xpos[camera.id]) @ axes
+        reach = math.tan(math.radians(float(camera.fovy[0])) / 2)
+        ahead = np.maximum(-seen[:, 2], 1e-6)
+        across, up = (seen[:, axis] / ahead / reach for axis in (0, 1))
+        return np.stack([(1 + across) / 2, (1 - up) / 2], axis=1)
+
     def close(self) -> None:
         """Give back the graphics of this thread; there are no pictures afterwards."""
         self._closed = True
