@@ -136,7 +136,9 @@ def dot_world(*, updates: int = 500, seed: int = 0) -> LoadedWorld:
     return load(model)
 
 
-def write_dots(folder: Path, rows: list[Table], frames: list[NDArray[np.uint8]], **more) -> Path:  # type: ignore[no-untyped-def]
+def write_dots(
+    folder: Path, rows: list[Table], frames: list[NDArray[np.uint8]], **more: list[Table]
+) -> Path:
     """npz files, one per episode; `more`: lists of actions or times."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (states, pixels) in enumerate(zip(rows, frames, strict=True)):

@@ -6,18 +6,18 @@ from typing import Annotated, cast
 import typer
 
 from vjepa2.cli.answer import answering
-from vjepa2.cli.options import Json, Quiet
+from vjepa2.cli.options import Device, Json, Quiet
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="World models of robots: check recordings, train.",
+    help="World models of robots: check recordings, train, judge.",
 )
 
 
 @app.callback()
 def _verbs() -> None:
-    """World models of robots: check recordings, train."""
+    """World models of robots: check recordings, train, judge."""
 
 
 @app.command("check-data")
@@ -133,3 +133,68 @@ def train(
         )
         result = train_world_model(config, out, stop_at=stop_at, quiet=quiet)
         answer.put(result.as_dict(), text=str(result) if result.is_first else "")
+
+
+@app.command("report")
+def report(
+    model: Annotated[str, typer.Argument(help="Folder of a world model or of its run, or a name.")],
+    data: Annotated[
+        Path, typer.Argument(help="Recordings, best some that the model has not seen.")
+    ],
+    robot: Annotated[
+        Path | None, typer.Option(help="RobotSpec of the recordings. Default: as in training.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write.")] = None,
+    layout: Annotated[str, typer.Option(help="auto, lerobot, droid, npz or csv.")] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a size: --set starts=32"),
+    ] = None,
+    device: Device = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Judge a world model offline, and the recordings with it.
+
+    The exit code is 1 where something is wrong with the data. The score ranks models on the same
+    recordings. Exchanged axes or mirrored pictures are found by a model of sound data only.
+
+    \b
+    Examples:
+      vjepa2 world-model report run DATA
+      vjepa2 world-model report run DATA --robot robot.json --out page.html --json
+    """
+    with answering(as_json=json) as answer:
+        from vjepa2.data.robot_layouts import RobotLayout
+        from vjepa2.data.robot_spec import RobotSpec
+        from vjepa2.features.report_card_page import write_report_card_page
+        from vjepa2.tasks.report_card import report_card
+        from vjepa2.tasks.report_card_config import ReportCardConfig
+        from vjepa2.tasks.world_folder import load_world
+
+        config = ReportCardConfig().override(settings or ())
+        spec = None if robot is None else RobotSpec.from_file(robot)
+        card = report_card(
+            load_world(model, device=device),
+            data,
+            spec,
+            layout=cast(RobotLayout, layout),
+            config=config,
+            quiet=quiet,
+        )
+        values, text = card.values(), card.text()
+        if out is not None:
+            write_report_card_page(
+                out,
+                model=model,
+                data=str(data),
+                rows=card.rows(),
+                verdict=card.verdict,
+                findings=card.findings,
+                errors=card.errors(),
+                curves=card.curves(),
+                lags=card.inverse.lags,
+                landscape=card.example,
+            )
+            values, text = values | {"page": str(out)}, f"{text}\nPage: {out}"
+        answer.put(values, text=text, failed=card.serious)

@@ -33,6 +33,7 @@ def chart(
     note: str = "",
     marks: Sequence[tuple[int, str]] = (),
     logarithmic: bool = False,
+    axis: str = "step {:.0f}",
 ) -> str:
     """A chart with its title, legend and a line of text below.
 
@@ -42,6 +43,7 @@ def chart(
         note: text below.
         marks: (step, text) of vertical lines, for events.
         logarithmic: of the values; falls back to linear where one is not above 0.
+        axis: how the first and the last step are written.
     """
     shown = [curve for curve in curves if curve.points]
     if not shown:
@@ -58,7 +60,7 @@ def chart(
     def y(value: float) -> float:
         return TOP + (1 - scale.share(value)) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [*_axes(scale, first=first, last=last)]
+    parts = [*_axes(scale, first=axis.format(first), last=axis.format(last))]
     for step, text in marks:
         if first <= step <= last:
             parts.append(
@@ -137,7 +139,7 @@ class _Scale:
         return [step * count for count in range(first, math.floor(self.high / step) + 1)]
 
 
-def _axes(scale: _Scale, *, first: float, last: float) -> list[str]:
+def _axes(scale: _Scale, *, first: str, last: str) -> list[str]:
     text = 'font-size="11" fill="currentColor" opacity="0.65"'
     parts = []
     for tick in scale.ticks():
@@ -150,7 +152,7 @@ def _axes(scale: _Scale, *, first: float, last: float) -> list[str]:
     for step, anchor, place in ((first, "start", LEFT), (last, "end", WIDTH - RIGHT)):
         parts.append(
             f'<text x="{place}" y="{HEIGHT - 6}" text-anchor="{anchor}" {text}>'
-            f"step {step:.0f}</text>"
+            f"{escape(step)}</text>"
         )
     return parts
 

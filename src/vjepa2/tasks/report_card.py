@@ -7,6 +7,7 @@ Measured offline on recordings, best on some that the model has not seen. The sc
 an order; it is no probability of success.
 """
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -106,7 +107,27 @@ class ReportCard:
     @property
     def unit(self) -> tuple[str, float]:
         """In which lengths are told, and how many of them a metre, or a radian, has."""
-        return ("cm", 100.0) if self.in_metres else ("degrees", 57.29577951308232)
+        return ("cm", 100.0) if self.in_metres else ("degrees", math.degrees(1))
+
+    def errors(self) -> dict[str, tuple[float, ...]]:
+        """Errors after 1, 2, .. actions, by what predicts."""
+        rollouts = self.rollouts
+        return {
+            "the model": rollouts.model,
+            "nothing changes": rollouts.copy,
+            "it changes as usual": rollouts.motion,
+        }
+
+    def curves(self) -> dict[str, tuple[float, ...]]:
+        """By the number of an action, energy over that at the true one, from -reach to reach."""
+        if self.landscapes is None:
+            return {}
+        rows = self.landscapes.curves.tolist()
+        return {
+            name: tuple(row)
+            for name, row in zip(self.state_names, rows, strict=True)
+            if not math.isnan(row[0])
+        }
 
     def values(self) -> dict[str, Any]:
         """For JSON."""
@@ -180,8 +201,8 @@ class ReportCard:
             )
             rows.append(("axes of the model", axes))
         shifts = zip(self.shift.shifts, self.shift.ratios, strict=True)
-        moved = ", ".join(f"{share:.0%} of the width: {ratio:.1f}" for share, ratio in shifts)
-        rows.append(("camera moved sideways", f"{moved} times the change of one action"))
+        told = [f"{share:.0%} of the width: {ratio:.1f}" for share, ratio in shifts]
+        rows.append(("camera moved sideways", f"{', '.join(told)} times the change of one action"))
         return rows
 
     def text(self) -> str:
@@ -267,7 +288,7 @@ def _card(
         # Of states that do not move no action explains anything: that is no second fault.
         checked = tuple(item for item in checked if item.cause != "shuffled actions")
     in_metres = data.spec.kind != "joints"
-    unit, factor = ("cm", 100.0) if in_metres else ("degrees", 57.29577951308232)
+    unit, factor = ("cm", 100.0) if in_metres else ("degrees", math.degrees(1))
     return ReportCard(
         path=path,
         num_episodes=len(data.items),

@@ -26,6 +26,7 @@ USUAL = 0.95
 CURVE_POINTS = 9
 MAP_POINTS = 5
 LEAST_FITTED = 6
+MIRRORED = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +83,8 @@ class Landscapes:
 class AxisCalibration:
     """Model axes against robot axes.
 
-    The model's movement p for a true movement a is about `matrix` a; `rotation` is the rotation or
-    reflection nearest to it.
+    The model's movement p for a true movement a is about `matrix` a + constant; `rotation` is the
+    rotation or reflection nearest to it.
 
     Attributes:
         ways: numbers of an action that are turned.
@@ -291,8 +292,13 @@ def calibrate(found: Landscapes) -> AxisCalibration | None:
     chosen = found.near_chosen[:, columns].double()
     if len(columns) < 2 or len(true) < LEAST_FITTED:
         return None
+    # A preference for one direction, whatever the goal, is no rotation.
+    true, chosen = true - true.mean(dim=0), chosen - chosen.mean(dim=0)
     matrix = torch.linalg.lstsq(true, chosen).solution.T
-    left, _, right = torch.linalg.svd(chosen.T @ true)
+    left, sizes, right = torch.linalg.svd(chosen.T @ true)
+    # Mirrored only beyond doubt: along an axis that hardly counts, noise decides the sign.
+    if torch.linalg.det(left @ right) < 0 and sizes[-1] < MIRRORED * sizes[0]:
+        left[:, -1] *= -1
     rotation = left @ right
     reflected = bool(torch.linalg.det(rotation) < 0)
     size = len(columns)

@@ -133,11 +133,11 @@ def _rate(
     return [
         Finding(
             "rate" if 0.05 < middle < 20 else "units",
-            True,
+            False,
             f"Movements from one moment to the next are {middle:.3g} times those of the training "
             f"data, along all {len(ratios)} axes.",
             "Check the time stamps: moments may lie further or less apart than they say. If the "
-            "robot just moves otherwise here, the card judges what the model has not seen."
+            "robot just moves otherwise here, the model is judged on what it has not seen."
             if 0.05 < middle < 20
             else "Check the unit of positions.",
         )

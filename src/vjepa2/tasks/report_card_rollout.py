@@ -170,7 +170,7 @@ def action_gap(world: ActionWorldModel, data: Recordings, config: ReportCardConf
         apart.append(distance(other, usual).mean())
     shuffled = torch.stack(errors)
     better = (true < shuffled).float() + 0.5 * (true == shuffled).float()
-    change = distance(steps.before, steps.after).mean().clamp(min=1e-12)
+    change = distance(steps.before, steps.after).mean().clamp(min=1e-4)
     return ActionGap(
         true=true.mean().item(),
         shuffled=shuffled.mean().item(),
