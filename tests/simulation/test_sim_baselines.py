@@ -14,15 +14,13 @@ from vjepa2.simulation.baselines import (
     BASELINES,
     BaselineName,
     RandomActions,
-    StateWorld,
-    TrueWorld,
     ZeroActions,
     attempt,
     baseline_loop,
-    picture,
 )
 from vjepa2.simulation.problems import make_problem
 from vjepa2.simulation.robot import SimulatedArm
+from vjepa2.simulation.true_world import StateWorld, TrueWorld, picture
 
 if importlib.util.find_spec("mujoco") is None:
     pytest.skip("the extra sim is not installed", allow_module_level=True)

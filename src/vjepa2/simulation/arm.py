@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float64, UInt8
 from numpy.typing import NDArray
 
 from vjepa2.errors import InputError, RobotError, ShapeError, checked_integer
-from vjepa2.poses import POSE_STATE_SIZE, to_matrix
+from vjepa2.poses import POSE_STATE_SIZE
+from vjepa2.simulation.kinematics import NUM_HINGES, Kinematics, euler_of
 from vjepa2.simulation.mujoco_import import import_mujoco
 from vjepa2.simulation.scene import (
     CAMERA,
@@ -38,13 +38,6 @@ from vjepa2.simulation.scene import (
 Numbers = NDArray[np.float64]
 Pose = Float64[np.ndarray, "7"]
 
-NUM_HINGES = len(HINGES)
-# Damped least squares: steps at most, damping, longest step in radians, and when it is done.
-IK_STEPS = 60
-IK_DAMPING = 1e-3
-IK_LONGEST = 0.4
-IK_DONE = 1e-5
-IK_REST = 1.0
 # The servos get a new target so often in a movement.
 PARTS = 25
 # Of the time the targets move; then they stand still, so that the arm settles.
@@ -75,16 +68,12 @@ class Arm:
         self._mujoco = import_mujoco()
         self.model = self._mujoco.MjModel.from_xml_string(scene_text())
         self.data = self._mujoco.MjData(self.model)
-        # Kinematics are computed on a copy, whose bodies have no speed.
-        self._thought = self._mujoco.MjData(self.model)
-        self._grip = self.model.site("grip").id
+        self._kinematics = Kinematics(self._mujoco, self.model)
         self._cube = int(self.model.joint("cube").qposadr[0])
         self._fingers = [int(self.model.joint(f"finger_{s}").qposadr[0]) for s in ("left", "right")]
         self._state_kind = int(self._mujoco.mjtState.mjSTATE_INTEGRATION)
         self._state_size = self._mujoco.mj_stateSize(self.model, self._state_kind)
-        low, high = np.array([hinge[1:3] for hinge in HINGES]).T
         self._lag = np.array([hinge[4] / hinge[3] for hinge in HINGES])
-        self._low, self._high = low.astype(np.float64), high.astype(np.float64)
         # A context for graphics belongs to the thread that made it.
         self._pictures = threading.local()
         self._closed = False
@@ -95,10 +84,10 @@ class Arm:
 
     def pose(self) -> Pose:
         """[7] pose of the gripper as it is now."""
-        place, turn = self._site(self.data)
+        place, turn = self._kinematics.site(self.data)
         opening = float(np.mean(self.data.qpos[self._fingers])) / FINGER_TRAVEL
         closed = min(max(1.0 - opening, 0.0), 1.0)
-        return np.concatenate([place, _euler(turn), [closed]])
+        return np.concatenate([place, euler_of(turn), [closed]])
 
     def hinges(self) -> Float64[np.ndarray, "7"]:
         """[7] angles of the hinges, radians."""
@@ -110,7 +99,7 @@ class Arm:
 
     def joint_limits(self) -> tuple[Float64[np.ndarray, "7"], Float64[np.ndarray, "7"]]:
         """[7] lowest and [7] highest angles of the hinges, radians."""
-        return self._low.copy(), self._high.copy()
+        return self._kinematics.low.copy(), self._kinematics.high.copy()
 
     # -- movement -----------------------------------------------------------------------------
 
@@ -186,43 +175,8 @@ class Arm:
     def inverse(
         self, pose: Pose, *, start: Float64[np.ndarray, "7"]
     ) -> tuple[Float64[np.ndarray, "7"], float]:
-        """Angles for a pose: damped least squares, the elbow kept in the arm's own plane.
-
-        Of the angles that give a pose, those are taken whose third is 0: the free hinge is pulled
-        there within what does not move the hand, so that a pose always looks the same.
-
-        Args:
-            pose: [7]; the gripper does not matter.
-            start: [7] angles to begin from.
-
-        Returns:
-            [7] angles within the limits, and how far the hand is off, metres and radians summed
-            as a norm.
-        """
-        mujoco, thought = self._mujoco, self._thought
-        wanted = to_matrix(torch.from_numpy(pose[3:6].copy()), "euler").numpy()
-        hinges = np.clip(start, self._low, self._high)
-        jacobian = np.zeros((6, self.model.nv))
-        for _ in range(IK_STEPS):
-            thought.qpos[:NUM_HINGES] = hinges
-            mujoco.mj_kinematics(self.model, thought)
-            mujoco.mj_comPos(self.model, thought)
-            place, turn = self._site(thought)
-            error = np.concatenate([pose[:3] - place, _turn_between(turn, wanted)])
-            if np.linalg.norm(error) < IK_DONE and abs(hinges[2]) < 1e-3:
-                break
-            mujoco.mj_jacSite(self.model, thought, jacobian[:3], jacobian[3:], self._grip)
-            own = jacobian[:, :NUM_HINGES]
-            inverse = own.T @ np.linalg.inv(own @ own.T + IK_DAMPING**2 * np.eye(6))
-            change = inverse @ error
-            rest = np.zeros(NUM_HINGES)
-            rest[2] = -IK_REST * hinges[2]
-            change += rest - inverse @ (own @ rest)
-            longest = np.abs(change).max()
-            if longest > IK_LONGEST:
-                change *= IK_LONGEST / longest
-            hinges = np.clip(hinges + change, self._low, self._high)
-        return hinges, float(np.linalg.norm(error))
+        """Angles for a pose, as near as the arm comes; see `kinematics.Kinematics.inverse`."""
+        return self._kinematics.inverse(pose[:3], pose[3:6], start=start)
 
     # -- copies -------------------------------------------------------------------------------
 
@@ -304,9 +258,6 @@ class Arm:
                 ) from error
         return renderers[size]
 
-    def _site(self, data: Any) -> tuple[Numbers, Numbers]:
-        return data.site_xpos[self._grip].copy(), data.site_xmat[self._grip].reshape(3, 3).copy()
-
 
 def checked_pose(pose: Pose) -> Pose:
     """A pose as float64, the gripper brought into 0 .. 1.
@@ -323,26 +274,3 @@ def checked_pose(pose: Pose) -> Pose:
     if not np.isfinite(numbers).all():
         raise InputError(f"A pose must be finite, got {numbers.tolist()}.")
     return np.concatenate([numbers[:6], numbers[6:].clip(0.0, 1.0)])
-
-
-def _euler(turn: Numbers) -> Numbers:
-    """Extrinsic xyz angles of one rotation matrix (poses.py does batches of tensors)."""
-    return np.array(
-        [
-            math.atan2(turn[2, 1], turn[2, 2]),
-            math.atan2(-turn[2, 0], math.hypot(turn[0, 0], turn[1, 0])),
-            math.atan2(turn[1, 0], turn[0, 0]),
-        ]
-    )
-
-
-def _turn_between(first: Numbers, second: Numbers) -> Numbers:
-    """Axis times angle, in the world, that turns `first` into `second`."""
-    turn = second @ first.T
-    axis = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
-    sine = float(np.linalg.norm(axis))
-    angle = math.atan2(sine, (float(np.trace(turn)) - 1) / 2)
-    if sine < 1e-9:
-        return axis if angle < 1 else np.array([angle, 0.0, 0.0])
-    scaled: Numbers = axis * (angle / sine)
-    return scaled
