@@ -66,18 +66,18 @@ def dot_frames(states: Table) -> NDArray[np.uint8]:
     return np.rint(np.clip(np.stack([red, green, blue], axis=-1), 0, 255)).astype(np.uint8)
 
 
-def load(model: VJEPA2ActionModel) -> LoadedWorld:
+def load(model: VJEPA2ActionModel, *, spec: RobotSpec = SPEC) -> LoadedWorld:
     """As `load_world` returns it."""
     trained_on = [
         Episode(name=str(seed), cameras={}, states=dot_states(40, seed=seed), times_seconds=TIMES)
         for seed in range(1000, 1006)
     ]
-    settings = WorldFile(fps=FPS, statistics=robot_statistics(trained_on, SPEC))
-    world = RobotWorld(model.eval().requires_grad_(False), spec=SPEC, settings=settings)
-    return LoadedWorld(world, SPEC, processor_for(SIDE, whole=True), settings, Path())
+    settings = WorldFile(fps=FPS, statistics=robot_statistics(trained_on, spec))
+    world = RobotWorld(model.eval().requires_grad_(False), spec=spec, settings=settings)
+    return LoadedWorld(world, spec, processor_for(SIDE, whole=True), settings, Path())
 
 
-def fresh_model(*, seed: int = 0) -> VJEPA2ActionModel:
+def fresh_model(*, seed: int = 0, size: int = 7) -> VJEPA2ActionModel:
     torch.manual_seed(seed)
     config = tiny_config(
         model_type="vjepa2_ac",
@@ -87,8 +87,8 @@ def fresh_model(*, seed: int = 0) -> VJEPA2ActionModel:
         pred_hidden_size=64,
         pred_num_attention_heads=4,
         pred_num_hidden_layers=2,
-        action_size=7,
-        state_size=7,
+        action_size=size,
+        state_size=size,
     )
     model = VJEPA2ActionModel(config).eval()
     with (

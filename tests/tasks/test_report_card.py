@@ -218,3 +218,23 @@ def test_command_line(tmp_path: Path, good: LoadedWorld, clean: Path) -> None:
     robot.write_text(json.dumps({"gripper_column": 6, "position_unit": "mm"}))
     wrong = CliRunner().invoke(app, [*arguments[:4], "--robot", str(robot), *extra[:-2]])
     assert wrong.exit_code == 1 and "WRONG: units" in wrong.stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "unit"),
+    [
+        (RobotSpec(kind="mobile_base", position_columns=(0, 1), heading_column=2), "cm"),
+        (RobotSpec(kind="joints", joint_columns=(0, 1, 2, 3), gripper_column=6), "degrees"),
+    ],
+    ids=["mobile base", "joints"],
+)
+def test_other_robots(tmp_path: Path, spec: RobotSpec, unit: str) -> None:
+    """A base has two lengths and a heading, joints are all alike; of one short episode too."""
+    model = load(fresh_model(size=spec.state_size), spec=spec)
+    tiny = QUICK.override(["starts=3", "candidates=8", "suspects=16"])
+    card = report_card(model, write(tmp_path / "many"), config=tiny)
+    assert card.landscapes is not None and unit in card.text()
+    assert card.landscapes.measured == ((0, 1) if unit == "cm" else (0, 1, 2))
+    json.dumps(card.values(), allow_nan=False)
+    short = write_dots(tmp_path / "one", [ROWS[0][:3]], [FRAMES[0][:3]])
+    assert 0 <= report_card(model, short, config=tiny).score <= 1

@@ -171,8 +171,8 @@ class ReportCard:
         unit, factor = self.unit
         errors, skill, found = self.rollouts.model, self.rollouts.skill, self.landscapes
         rollouts = (
-            f"error {errors[0]:.4f} after 1 action, {errors[-1]:.4f} after {len(skill)}; skill over "
-            f"the better baseline {skill[0]:+.2f} and {skill[-1]:+.2f}"
+            f"error {errors[0]:.4f} after 1 action, {errors[-1]:.4f} after {len(skill)}; skill "
+            f"over the better baseline {skill[0]:+.2f} and {skill[-1]:+.2f}"
         )
         choice = (
             f"the true one is better in {100 * self.gap.accuracy:.0f} %; error "
