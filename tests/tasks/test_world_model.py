@@ -66,21 +66,27 @@ def changed(before: Written, after: Written) -> set[str]:
 
 
 def test_it_learns_what_actions_do(tmp_path: Path) -> None:
-    data = write_dots(tmp_path / "data", count=12, length=24)
+    data = write_dots(tmp_path / "data", count=24, length=24)
     encoder = write_encoder(tmp_path / "encoder")
+    schedule = {
+        "num_steps": 500,
+        "lr": 4e-3,
+        "start_lr": 4e-4,
+        "warmup_share": 0.05,
+        "cooldown_share": 0.5,
+    }
     config = tiny_world(
         data,
         encoder=str(encoder),
         normalise=True,
         batch_size=16,
-        schedule={"num_steps": 220, "lr": 4e-3, "start_lr": 4e-3},
-        health={"every": 200, "num_clips": 32},
+        schedule=schedule,
+        health={"every": 500, "num_clips": 32},
     )
     result = train_world_model(config, tmp_path / "run", quiet=True)
     own = result.measured
-    print(own)
-    assert own["held_out_loss"] < 0.7 * own["copy_last_loss"]
-    assert own["other_action_loss"] > 1.2 * own["held_out_loss"]
+    assert own["held_out_loss"] < 0.75 * own["copy_last_loss"]
+    assert own["other_action_loss"] > 1.4 * own["held_out_loss"]
     assert result.verdict is not None and result.verdict.state == "healthy"
     assert "nothing changes" in str(result)
 
@@ -97,7 +103,9 @@ def test_it_learns_what_actions_do(tmp_path: Path) -> None:
         ahead = world.world.rollout(situation, told)
         errors.append((ahead.latents[:, 0] - latents[number + 1]).abs().mean((1, 2)))
     right, wrong = torch.stack(errors).mean(dim=0).tolist()
-    assert right < 0.7 * float((latents[1:] - latents[:-1]).abs().mean()) < wrong
+    still = float((latents[1:] - latents[:-1]).abs().mean())
+    # From a single frame, which is harder than with those before it.
+    assert right < 0.9 * still and wrong > 1.2 * right
 
 
 def test_a_run_goes_on_as_if_it_never_stopped(place: Path, tmp_path: Path) -> None:

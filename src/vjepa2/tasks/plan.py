@@ -21,15 +21,14 @@ from torch import Tensor
 from vjepa2.errors import ConfigError, check_path
 from vjepa2.files import atomic_folder, write_json
 from vjepa2.models.action_model import VJEPA2ActionModel
-from vjepa2.models.world_model import ActionWorldModel, Situation
+from vjepa2.models.world_model import Situation
 from vjepa2.planning.by_name import PlannerName, make_planner, space_for
 from vjepa2.planning.objective import LatentGoal
 from vjepa2.planning.plan import Plan, cost_of
 from vjepa2.poses import POSE_STATE_SIZE, pose_difference
-from vjepa2.runtime import resolve_device
 from vjepa2.strict_config import StrictConfig
 from vjepa2.tasks.plan_episode import RecordedEpisode, read_recorded_episode
-from vjepa2.video.processor import VJEPA2VideoProcessor
+from vjepa2.tasks.world_folder import LoadedWorld, as_world, load_world
 
 WORDS, ARRAYS = "plan.json", "plan.safetensors"
 
@@ -149,9 +148,9 @@ def plan(
     space = space_for(config.planner, max_norm=config.max_norm)
     recorded = read_recorded_episode(episode)
     recorded = recorded.reversed() if config.reverse else recorded
-    network = _loaded(model, device)
-    world = ActionWorldModel(network)
-    situation, goal = _start_and_goal(world, network, recorded)
+    loaded = _loaded(model, device)
+    world = loaded.world
+    situation, goal = _start_and_goal(loaded, recorded)
     cost = cost_of(world, situation, LatentGoal(goal))
     axis = torch.linspace(-config.max_norm, config.max_norm, config.points)
     grid = torch.zeros(config.points**3, 1, POSE_STATE_SIZE)
@@ -182,37 +181,30 @@ def plan(
     return result
 
 
-def _loaded(
-    model: str | os.PathLike[str] | VJEPA2ActionModel, device: str | None
-) -> VJEPA2ActionModel:
-    if isinstance(model, VJEPA2ActionModel):
-        network = model
-    else:
-        check_path("model", model)
-        place = resolve_device(device)
-        network = VJEPA2ActionModel.from_pretrained(model).to(place)
-    sizes = (network.config.action_size, network.config.state_size)
-    if sizes != (POSE_STATE_SIZE, POSE_STATE_SIZE):
-        raise ConfigError(
-            f"This model has actions and states of {sizes[0]} and {sizes[1]} numbers; the example "
-            "is of an arm with seven. Use ActionWorldModel and a planner in Python."
-        )
-    return network.eval().requires_grad_(False)
-
-
-def _start_and_goal(
-    world: ActionWorldModel, network: VJEPA2ActionModel, recorded: RecordedEpisode
-) -> tuple[Situation, Tensor]:
-    side = network.config.crop_size
-    # The whole picture, as in the published example: nothing is cut off.
-    processor = VJEPA2VideoProcessor(
-        size={"height": side, "width": side}, crop_size=side, do_center_crop=False
+def _loaded(model: str | os.PathLike[str] | VJEPA2ActionModel, device: str | None) -> LoadedWorld:
+    loaded = (
+        as_world(model)
+        if isinstance(model, VJEPA2ActionModel)
+        else load_world(model, device=device)
     )
-    frames = recorded.frames[:2].permute(0, 3, 1, 2).contiguous()
-    pixels = processor(frames, return_tensors="pt")["pixel_values_videos"][0]
-    latents = world.encode(pixels.to(network.device, network.dtype))
-    states = recorded.states[:1].to(network.device, network.dtype)
-    return world.begin(latents[:1], states), latents[1]
+    if loaded.spec.kind != "arm_pose":
+        raise ConfigError(
+            f"This model is of a robot of kind {loaded.spec.kind!r}, with states of "
+            f"{loaded.spec.state_size} numbers; the example is of an arm with seven. Use "
+            "load_world and a planner in Python."
+        )
+    if loaded.settings.num_views > 1:
+        raise ConfigError(
+            f"This model sees the cameras {', '.join(loaded.settings.cameras)} at once; the "
+            "example has one. Use load_world and a planner in Python."
+        )
+    return loaded
+
+
+def _start_and_goal(loaded: LoadedWorld, recorded: RecordedEpisode) -> tuple[Situation, Tensor]:
+    """The pictures are seen as the model was trained; a published one sees the whole picture."""
+    latents = loaded.encode(recorded.frames[:2].permute(0, 3, 1, 2).contiguous())
+    return loaded.world.begin(latents[:1], recorded.states[:1].float()), latents[1]
 
 
 def _write(

@@ -361,6 +361,23 @@ def load_world(
     return LoadedWorld(world, spec, processor, settings, path)
 
 
+def as_world(model: VJEPA2ActionModel, *, spec: RobotSpec | None = None) -> LoadedWorld:
+    """A model in memory, used as a published one is: its own camera, whole pictures.
+
+    Args:
+        model: stays where it is.
+        spec: of the robot; None: an arm of seven numbers.
+
+    Raises:
+        ConfigError: the model has actions or states of another size than the robot.
+    """
+    robot = _published_robot(model, "This model") if spec is None else spec
+    settings = WorldFile()
+    world = RobotWorld(model.eval().requires_grad_(False), spec=robot, settings=settings)
+    processor = processor_for(model.config.crop_size, whole=True)
+    return LoadedWorld(world, robot, processor, settings, Path())
+
+
 def processor_for(side: int, *, whole: bool) -> VJEPA2VideoProcessor:
     """The processor that makes square pictures of a size.
 

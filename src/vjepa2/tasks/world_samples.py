@@ -1,5 +1,6 @@
 """The samples of a run that learns a world model: T frames in a row of one recording."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -137,7 +138,16 @@ class FixedSamples:
         self.samples = samples
         self.places = torch.linspace(0, len(samples) - 1, count).round().long()
 
-    def portions(self, size: int, *, rank: int = 0, world_size: int = 1) -> list[Int[Tensor, " b"]]:
-        """Numbers of samples; every process gets as many portions, some of them the same."""
-        parts = list(self.places.split(size))
-        return [parts[index % len(parts)] for index in range(rank, len(parts), world_size)]
+    def portions(
+        self, size: int, *, rank: int = 0, world_size: int = 1
+    ) -> Iterator[tuple[WorldBatch, Float[Tensor, "B T1 A"]]]:
+        """Samples, and the actions of others: of the one before each, which is far away.
+
+        Args:
+            size: samples of a portion at most.
+            rank, world_size: every process gets some of the portions, perhaps none.
+        """
+        rolled = self.places.roll(1)
+        parts = list(zip(self.places.split(size), rolled.split(size), strict=True))
+        for own, other in parts[rank::world_size]:
+            yield self.samples.spread(own), self.samples.spread(other).actions

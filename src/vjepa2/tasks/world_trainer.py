@@ -19,7 +19,7 @@ from vjepa2.nn.block import Block
 from vjepa2.tasks.pretrainer import check_dtype, seed_of_micro_batch
 from vjepa2.tasks.world_model_config import WorldModelTraining
 from vjepa2.tasks.world_model_loss import WorldStep
-from vjepa2.tasks.world_samples import WorldBatch, WorldSamples
+from vjepa2.tasks.world_samples import FixedSamples, WorldBatch, WorldSamples
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes
 from vjepa2.training.engine import StopTraining
@@ -30,7 +30,8 @@ from vjepa2.training.optim import build_optimizer, clip_gradients, set_rates
 from vjepa2.training.sharding import choose_sharding, wrap
 from vjepa2.training.state import TrainingState
 
-MAX_RANK_ROWS = 4096
+MEASURE_BATCH = 32  # samples at once
+RANK_ROWS = 512  # of these
 SAME_FRAMES = 1e-3  # mean change of layer-normed features from frame to frame
 FRAMES_ALIKE = (
     "The held-out frames hardly change from one step to the next: a camera that stands still, or "
@@ -101,6 +102,7 @@ class WorldTrainer:
         self.monitor = HealthMonitor(config.health)
         self.fixed = val.fixed(config.health.num_clips)
         self.measured: dict[str, float] = {}
+        self._constants: dict[str, float] = {}
         self._is_resumed = self._told_alike = False
 
     # -- what the engine calls -------------------------------------------------------------------
@@ -227,53 +229,65 @@ class WorldTrainer:
             `held_out_loss` (mean |difference| of the next frame), `rollout_loss_1` .. (of every
             step of the longest rollout a sample allows), `copy_last_loss` (of the frame before),
             `copy_mean_loss` (of the mean token), `other_action_loss` (the next frame, with
-            actions of another sample), `skill`, `teacher_token_rank`.
+            actions of another sample), `skill` beside the better of the two copies,
+            `teacher_token_rank`.
         """
+        if not self._constants:
+            self._constants = constant_numbers(self.fixed)
         steps = self.train.length - 1
-        sums: Tensor | float = 0.0
-        size = max(1, min(self._share, 32))
-        some = []
-        parts = self.fixed.portions(
-            size, rank=self.processes.rank, world_size=self.processes.world_size
-        )
+        size = max(1, min(self._share, MEASURE_BATCH))
+        rank, world_size = self.processes.rank, self.processes.world_size
+        parts = list(self.fixed.portions(size, rank=rank, world_size=world_size))
+        sums: list[Tensor] = []
         # Sharded weights come together in all processes at the same time.
         for number in range(self.processes.largest(len(parts))):
-            batch = self.val.spread(parts[number % len(parts)] if parts else self.fixed.places[:1])
+            spare = next(self.fixed.portions(1))
+            batch, other_actions = parts[number] if number < len(parts) else spare
+            weight = len(batch.latents) if number < len(parts) else 0
             with self._precision():
                 own = self.step(*batch, grid=self.grid, auto_steps=steps)
-                actions = batch.actions.roll(1, dims=0) if len(batch.actions) > 1 else (
-                    batch.actions.flip(1)
-                )  # fmt: skip
                 other = self.step(
-                    batch.latents, actions, batch.states, grid=self.grid, auto_steps=1
+                    batch.latents, other_actions, batch.states, grid=self.grid, auto_steps=1
                 )
-            latents = batch.latents
-            still = (latents[:, 1:] - latents[:, :-1]).abs().mean()
-            centre = (latents - latents.mean(dim=(0, 1, 2))).abs().mean()
-            losses = torch.stack([own.teacher_forced, other.teacher_forced, still, centre])
-            weight = len(latents) if number < len(parts) else 0  # computed to keep others company
-            row = torch.cat([losses.float(), own.by_step.float()]) * weight
-            sums = sums + torch.cat([row, row.new_full((1,), weight)])
-            some.append(latents.flatten(0, 2)[:: max(1, latents[..., 0].numel() // 512)])
-        assert isinstance(sums, Tensor)
-        *values, count = (
-            sum(each) for each in zip(*self.processes.gather(sums.tolist()), strict=True)
+            losses = torch.stack([own.teacher_forced, other.teacher_forced]).float()
+            row = torch.cat([losses, own.by_step.float()]) * weight
+            sums.append(torch.cat([row, row.new_full((1,), weight)]))
+        gathered = torch.tensor(
+            self.processes.gather(torch.stack(sums).sum(dim=0).tolist()), dtype=torch.float64
         )
-        named = {
-            name: value / count
-            for name, value in zip(
-                (
-                    "held_out_loss",
-                    "other_action_loss",
-                    "copy_last_loss",
-                    "copy_mean_loss",
-                    *(f"rollout_loss_{step}" for step in range(1, steps + 1)),
-                ),
-                values,
-                strict=True,
-            )
-        }
-        rank = effective_rank(torch.cat(some)[:MAX_RANK_ROWS])
-        named["teacher_token_rank"] = self.processes.mean({"rank": rank})["rank"]
-        trivial = named["copy_last_loss"], named["copy_mean_loss"]
-        return {**named, "skill": skill(named["held_out_loss"], *trivial)}
+        *values, count = gathered.sum(dim=0).tolist()
+        names = (
+            "held_out_loss",
+            "other_action_loss",
+            *(f"rollout_loss_{step}" for step in range(1, steps + 1)),
+        )
+        named = {name: value / count for name, value in zip(names, values, strict=True)}
+        trivial = self._constants["copy_last_loss"], self._constants["copy_mean_loss"]
+        return {**named, **self._constants, "skill": skill(named["held_out_loss"], *trivial)}
+
+
+@torch.no_grad()
+def constant_numbers(fixed: FixedSamples) -> dict[str, float]:
+    """What a frozen encoder's features cost without a model, which no update changes.
+
+    Returns:
+        `copy_last_loss`: mean |difference| from a frame to the next; `copy_mean_loss`: from a frame
+        to the mean token of all; `teacher_token_rank`: of some tokens.
+    """
+    centre, count, some = torch.zeros(()), 0, []
+    for batch, _ in fixed.portions(MEASURE_BATCH):
+        tokens = batch.latents.flatten(0, 2)
+        centre = centre.to(tokens.device) + tokens.sum(dim=0, dtype=torch.float64)
+        count += len(tokens)
+        some.append(tokens[:: max(1, len(tokens) // RANK_ROWS)])
+    centre = (centre / count).float()
+    still = mean = 0.0
+    for batch, _ in fixed.portions(MEASURE_BATCH):
+        targets, share = batch.latents[:, 1:], len(batch.latents) / len(fixed.places)
+        still += share * float((targets - batch.latents[:, :-1]).abs().mean())
+        mean += share * float((targets - centre).abs().mean())
+    return {
+        "copy_last_loss": still,
+        "copy_mean_loss": mean,
+        "teacher_token_rank": effective_rank(torch.cat(some)),
+    }
