@@ -12,20 +12,22 @@ problem = make_problem("reach", robot, seed=0)
 attempt(problem, robot, baseline_loop("true_pixels", problem, robot))
 """
 
+import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vjepa2.errors import check_choice
 from vjepa2.planning.action_space import ActionSpace, published_space
 from vjepa2.planning.cem import CEMSettings, ImprovedCEM
-from vjepa2.planning.mpc import RecedingHorizon
+from vjepa2.planning.mpc import Episode, RecedingHorizon
 from vjepa2.planning.objective import GoalSchedule, LatentGoal, StateGoal
 from vjepa2.planning.plan import Cost, Plan, Planner, checked_warm_start
 from vjepa2.protocols import Objective, WorldModel
+from vjepa2.simulation.film import FilmedRobot
 from vjepa2.simulation.problems import Problem
 from vjepa2.simulation.robot import SimulatedArm
 from vjepa2.simulation.true_world import StateWorld, TrueWorld, picture
@@ -118,6 +120,8 @@ class Attempt:
         distance_metres, first_distance_metres: at the end and at the start.
         num_actions: that were taken.
         reason, error: of the loop, see `planning.mpc.Episode`.
+        episode: of the loop, with its trace.
+        frames: uint8 [H, W, 3], one per step of the trace; none where nothing was filmed.
     """
 
     success: bool
@@ -126,14 +130,40 @@ class Attempt:
     num_actions: int
     reason: str
     error: str
+    episode: Episode
+    frames: tuple[UInt8[Tensor, "H W 3"], ...]
 
 
-def attempt(problem: Problem, robot: SimulatedArm, loop: RecedingHorizon) -> Attempt:
-    """Let a loop drive the robot from a problem's start."""
+def attempt(
+    problem: Problem,
+    robot: SimulatedArm,
+    loop: RecedingHorizon,
+    *,
+    film_size: int | None = None,
+    trace_folder: str | os.PathLike[str] | None = None,
+) -> Attempt:
+    """Let a loop drive the robot from a problem's start.
+
+    Args:
+        problem: of this robot.
+        robot: is left where the attempt ends.
+        loop: for the problem.
+        film_size: height and width of pictures to keep for `film.write_film`; None: none.
+        trace_folder: where the trace is saved; None: nowhere.
+
+    Raises:
+        OutputError: the trace cannot be written.
+    """
     robot.start = problem.start
     robot.place(problem.start)
     first = problem.distance_metres(robot)
-    episode = loop.run(robot)
+    if film_size is None:
+        frames: list[UInt8[Tensor, "H W 3"]] = []
+        episode = loop.run(robot, trace_folder=trace_folder)
+    else:
+        filmed = FilmedRobot(robot, look=lambda: robot.arm.render(film_size))
+        episode = loop.run(filmed, trace_folder=trace_folder)
+        frames = filmed.frames
     return Attempt(
         success=problem.success(robot),
         distance_metres=problem.distance_metres(robot),
@@ -141,6 +171,8 @@ def attempt(problem: Problem, robot: SimulatedArm, loop: RecedingHorizon) -> Att
         num_actions=sum(step.action is not None for step in episode.trace.steps),
         reason=episode.reason,
         error=episode.error,
+        episode=episode,
+        frames=tuple(frames),
     )
 
 
