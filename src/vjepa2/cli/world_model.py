@@ -5,19 +5,20 @@ from typing import Annotated, cast
 
 import typer
 
+from vjepa2.cli import world_model_sim
 from vjepa2.cli.answer import answering
 from vjepa2.cli.options import Device, Json, Quiet
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="World models of robots: check recordings, train, judge.",
+    help="World models of robots: record, check, train, judge, drive.",
 )
 
 
 @app.callback()
 def _verbs() -> None:
-    """World models of robots: check recordings, train, judge."""
+    """World models of robots: record, check, train, judge, drive."""
 
 
 @app.command("check-data")
@@ -198,3 +199,8 @@ def report(
             )
             values, text = values | {"page": str(out)}, f"{text}\nPage: {out}"
         answer.put(values, text=text, failed=card.serious)
+
+
+app.command("collect")(world_model_sim.collect)
+app.command("drive")(world_model_sim.drive)
+app.command("demo")(world_model_sim.demo)

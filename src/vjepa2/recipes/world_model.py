@@ -4,6 +4,7 @@
     droid     8, 4/s         1024, 24                    256        94,500    several GPUs
     one_gpu   8, 4/s         512, 8                      32         20,000    one GPU
     tiny_cpu  8, 4/s         128, 4                      16         2,000     a CPU
+    simulated_arm  4, 4/s    128, 4                      16         1,500     a CPU
 
 The first is V-JEPA 2-AC (arXiv:2506.09985, section 3, appendix B, and its configuration file). The
 published code has 8 frames, the paper 16: set data.num_frames.
@@ -67,6 +68,25 @@ def tiny_cpu() -> WorldModelTraining:
         optim=OptimConfig(clip_norm=1.0),
         health=HealthConfig(every=200, num_clips=64),
         runtime=RuntimeConfig(checkpoint_every=500),
+    )
+
+
+def simulated_arm() -> WorldModelTraining:
+    """The arm of `vjepa2.simulation` seen by `world-tiny`, at 96 px; 1,500 updates on a CPU."""
+    return WorldModelTraining(
+        recipe="simulated_arm",
+        encoder="world-tiny",
+        data=RobotDataConfig(num_frames=4),
+        # Twice the side that the encoder learned with: 64 tokens a frame instead of 16, whose
+        # distances lead to a goal from farther away.
+        crop_size=96,
+        predictor=ActionPredictorConfig(hidden_size=128, num_layers=4, num_heads=4),
+        normalise=True,
+        batch_size=16,
+        schedule=_schedule(1_500, lr=1e-3),
+        optim=OptimConfig(clip_norm=1.0),
+        health=HealthConfig(every=250, num_clips=64),
+        runtime=RuntimeConfig(checkpoint_every=250),
     )
 
 
