@@ -10,6 +10,7 @@ from vjepa2.errors import ConfigError, DtypeError, RobotError, ShapeError
 from vjepa2.planning.robot_calls import RobotCalls
 from vjepa2.poses import integrate_pose, pose_difference
 from vjepa2.protocols import Robot
+from vjepa2.simulation.problems import HELD
 from vjepa2.simulation.robot import (
     WORKSPACE_HIGH,
     WORKSPACE_LOW,
@@ -73,6 +74,16 @@ def test_a_held_cube_stays_held_through_actions_that_leave_the_gripper_alone(
     robot.act(action(0, 0, 0, 0, 0, 0, -0.3))
     robot.act(action())
     assert robot.cube()[2] < 0.06
+
+
+def test_a_hand_that_closes_as_far_as_the_cube_is_wide_holds_it(robot: SimulatedArm) -> None:
+    robot.begin(Start(pose=np.array([0.5, 0.1, 0.02, 0, 0, 0, 0.0]), cube=(0.5, 0.1)))
+    assert not robot.arm.holds()
+    robot.act(action(0, 0, 0, 0, 0, 0, HELD))
+    assert robot.arm.holds()
+    for _ in range(3):
+        robot.act(action(-0.04, -0.05, 0.04))
+    assert robot.cube() == pytest.approx(robot.pose()[:3], abs=0.01)
 
 
 def test_the_hand_stays_in_the_workspace_and_says_so(robot: SimulatedArm) -> None:

@@ -97,6 +97,14 @@ class Arm:
         """[3] centre of the cube, metres."""
         return np.array(self.data.qpos[self._cube : self._cube + 3])
 
+    def holds(self) -> bool:
+        """Whether both fingers touch the cube."""
+        cube = self.model.geom("cube").id
+        fingers = {self.model.geom(f"finger_{side}").id for side in ("left", "right")}
+        pairs = self.data.contact.geom[: self.data.ncon].tolist()
+        touching = {one for pair in pairs if cube in pair for one in pair}
+        return fingers <= touching
+
     def joint_limits(self) -> tuple[Float64[np.ndarray, "7"], Float64[np.ndarray, "7"]]:
         """[7] lowest and [7] highest angles of the hinges, radians."""
         return self._kinematics.low.copy(), self._kinematics.high.copy()

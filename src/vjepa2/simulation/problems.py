@@ -60,7 +60,8 @@ LEAST_REACH = 0.15
 PUSH_DISTANCE = (0.12, 0.16)
 LEAST_CARRY = 0.12
 BEHIND = 0.06  # a hand that is about to push, from the cube's side
-HELD = 1 - CUBE_SIDE / 2 / FINGER_TRAVEL  # how closed a hand is that holds the cube
+# How closed a hand is that holds the cube: a little more than the cube is wide.
+HELD = 1 - CUBE_SIDE / 2 / FINGER_TRAVEL + 0.01
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

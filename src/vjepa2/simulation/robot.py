@@ -31,6 +31,8 @@ MARGIN = 0.005
 LONGEST_MOVE = 0.2
 # A smaller change of the gripper leaves its target alone, so that what is held stays held.
 GRIPPER_DEAD_ZONE = 0.02
+# How much further than it is a hand is told to close while both fingers touch the cube.
+SQUEEZE = 0.3
 # Where the arm stays behind by more, metres and radians, its target is set back to where it is.
 LEFT_BEHIND = (0.01, 0.05)
 # The cube lies here at the start, and nearer to the hand than this only below a raised hand.
@@ -137,7 +139,8 @@ class SimulatedArm:
     def act(self, action: Float[Tensor, " A"]) -> None:
         """Carry out one action in 0.25 s of simulated time.
 
-        The hand stays in the workspace, and no action moves it by more than `LONGEST_MOVE`.
+        The hand stays in the workspace, and no action moves it by more than `LONGEST_MOVE`. What
+        both fingers touch is squeezed until an action opens the hand.
 
         Args:
             action: [7] dx, dy, dz in metres, rotation R_next R^T, change of the gripper.
@@ -153,6 +156,10 @@ class SimulatedArm:
         self.arm.move_to(target)
         self._num_steps += 1
         self._commanded = self._followed(target, self.arm.pose())
+        if self.arm.holds():
+            # As grippers do that notice an object: they keep a force, whatever they were told.
+            squeezed = min(float(self.arm.pose()[6]) + SQUEEZE, 1.0)
+            self._commanded[6] = max(self._commanded[6], squeezed)
 
     def stop(self) -> None:
         """Hold; actions are refused until `reset`."""
