@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vjepa2.errors import LabelError, ShapeError
+from vjepa2.scoring.ridge import PENALTIES
 from vjepa2.training.health_probe import (
-    PENALTIES,
     halves,
     nearest_neighbours,
     pooled_features,

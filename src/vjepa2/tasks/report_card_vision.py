@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from vjepa2.scoring.ridge import ridge_weights
 from vjepa2.tasks.report_card_data import Recordings, encoded_again
 from vjepa2.tasks.world_folder import LoadedWorld
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 FOLDS = 4
 LAGS = range(-4, 5)
 STRETCHES = (0.25, 1 / 3, 0.5, 2.0, 3.0, 4.0)
@@ -172,7 +172,7 @@ def held_out_r2(
         asked = fold == number
         known = ~asked
         mean = wanted[known].mean(dim=0)
-        weights = _ridge(kernel[known][:, known], wanted[known] - mean)
+        weights = ridge_weights(kernel[known][:, known], wanted[known] - mean)
         residual[asked] = wanted[asked] - mean - kernel[asked][:, known] @ weights
     power = (wanted - wanted.mean(dim=0)).square().sum(dim=0).clamp(min=1e-12)
     found: Tensor = 1 - residual.square().sum(dim=0) / power
@@ -185,22 +185,6 @@ def _folds(owners: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
     if int(numbers.max()) == 0:
         folds = torch.arange(len(owners)) * FOLDS // len(owners)
     return folds
-
-
-def _ridge(kernel: Float[Tensor, "m m"], wanted: Float[Tensor, "m A"]) -> Float[Tensor, "m A"]:
-    """Weights of the samples; the penalty by leave-one-out, in closed form."""
-    sizes, vectors = torch.linalg.eigh(kernel)
-    sizes = sizes.clamp(min=0)
-    turned: Tensor = vectors.T @ wanted
-    best, chosen = float("inf"), turned
-    for penalty in PENALTIES:
-        inverse = 1 / (sizes + penalty * sizes.mean().clamp(min=1e-12))
-        weights = vectors @ (inverse[:, None] * turned)
-        own = (vectors.square() * inverse).sum(dim=1, keepdim=True)
-        error = float((weights / own).square().sum())  # residual / (1 - h) = weight / own
-        if error < best:
-            best, chosen = error, weights
-    return chosen
 
 
 def camera_shift(loaded: LoadedWorld, data: Recordings) -> CameraShift:

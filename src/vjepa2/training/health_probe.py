@@ -11,11 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vjepa2.errors import LabelError, ShapeError
+from vjepa2.scoring.ridge import ridge_weights
 
 NUM_NEIGHBOURS = 5
-
-# Penalties tried, as multiples of the mean squared size of a feature.
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @torch.no_grad()
@@ -102,26 +100,9 @@ def nearest_neighbours(
 def ridge_classify(
     known: Float[Tensor, "l F"], labels: Int[Tensor, "l"], asked: Float[Tensor, "a F"]
 ) -> Int[Tensor, "a"]:
-    """The largest output of a linear map fitted to one-hot labels with a ridge penalty.
-
-    Solved among the samples (l x l), so that many features cost little. The penalty is the one of
-    `PENALTIES` with the smallest squared leave-one-out error, in closed form: residual / (1 - h),
-    h the sample's own weight in its fit.
-    """
+    """The largest output of a linear map fitted to one-hot labels, see `ridge_weights`."""
     wanted = F.one_hot(labels, int(labels.max()) + 1).to(known.dtype)
     mean = wanted.mean(dim=0)
-    kernel = known @ known.T
-    sizes, vectors = torch.linalg.eigh(kernel)
-    sizes = sizes.clamp_min(0)
-    scale = float(sizes.mean().clamp_min(1e-12))
-    turned = vectors.T @ (wanted - mean)
-    best, solution = float("inf"), turned
-    for penalty in PENALTIES:
-        inverse = 1 / (sizes + penalty * scale)
-        weights = vectors @ (inverse[:, None] * turned)
-        own = (vectors.square() * inverse).sum(dim=1, keepdim=True)
-        error = float((weights / own).square().sum())  # residual / (1 - h) = weight / own
-        if error < best:
-            best, solution = error, weights
+    solution = ridge_weights(known @ known.T, wanted - mean)
     outputs: Tensor = asked @ known.T @ solution + mean
     return outputs.argmax(dim=1)
