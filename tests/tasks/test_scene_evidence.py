@@ -116,7 +116,7 @@ NETWORK = VJEPA2Config(
 )  # fmt: skip
 SMALL = EvidenceConfig(
     tasks=("order", "direction"), train_clips=16, test_clips=16, seeds=(0, 1), fps=2.0,
-    probe=ProbeConfig(epochs=1), label_epochs=1,
+    probe=ProbeConfig(epochs=1), label_epochs=1, label_seeds=(0, 1),
 )  # fmt: skip
 
 

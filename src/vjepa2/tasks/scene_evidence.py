@@ -14,7 +14,7 @@ task, so a table can be made of results that were gathered at different times.
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from vjepa2.nn.init import init_weights
 from vjepa2.progress import track
 from vjepa2.shapes import TokenGrid
 from vjepa2.strict_config import StrictConfig
+from vjepa2.tasks.clip_sources import SCENE_SOURCES, ClipRequest, ClipSource
 from vjepa2.tasks.motion_clips import normalised
 from vjepa2.tasks.scene_probes import (
     PixelTokens,
@@ -47,14 +48,11 @@ from vjepa2.tasks.scene_probes import (
     rate_at,
     train_probe,
 )
-from vjepa2.tasks.scene_tasks import SCENE_TASKS, LabelledClips, make_task_clips
+from vjepa2.tasks.scene_tasks import SCENE_TASKS, LabelledClips
 
 Contender = Literal["pretrained", "untrained", "pixels", "labels"]
 CONTENDERS: tuple[Contender, ...] = ("pretrained", "untrained", "pixels", "labels")
 SHUFFLED = "shuffled"
-# Seeds of the clips: far from each other and from those of training videos. Test clips of seed
-# 880_001 were looked at while settings were chosen; those of 990_001 were not.
-TRAIN_SEED, TEST_SEED = 770_001, 990_001
 SETTINGS_NAME = "settings.json"
 
 
@@ -62,7 +60,7 @@ class EvidenceConfig(StrictConfig):
     """How the evidence is gathered.
 
     Attributes:
-        tasks: names in `SCENE_TASKS`.
+        tasks: names of questions: keys of the sources, such as `SCENE_TASKS`.
         train_clips, test_clips: labelled clips of every task, about (rounded down to as many of
             every answer).
         seeds: of probes, and of the weights of the untrained networks.
@@ -87,23 +85,23 @@ class EvidenceConfig(StrictConfig):
 class _Bench:
     """One task's clips, and what the contenders share."""
 
-    def __init__(self, task: str, network: VJEPA2Config, config: EvidenceConfig) -> None:
-        check_choice("Task", task, SCENE_TASKS)
+    def __init__(self, source: ClipSource, network: VJEPA2Config, config: EvidenceConfig) -> None:
         self.network, self.config = network, config
-        self.num_answers = len(SCENE_TASKS[task].answers)
+        self.num_answers = len(source.answers)
 
-        def clips(count: int, seed: int) -> LabelledClips:
-            return make_task_clips(
-                task,
-                count=count // self.num_answers * self.num_answers,
-                seed=seed,
-                size=network.crop_size,
-                num_frames=network.frames_per_clip,
-                fps=config.fps,
+        def clips(part: Literal["train", "test"], count: int) -> LabelledClips:
+            return source.make(
+                ClipRequest(
+                    part=part,
+                    count=count // self.num_answers * self.num_answers,
+                    size=network.crop_size,
+                    num_frames=network.frames_per_clip,
+                    fps=config.fps,
+                )
             )
 
-        self.train = clips(config.train_clips, TRAIN_SEED)
-        self.test = clips(config.test_clips, TEST_SEED)
+        self.train = clips("train", config.train_clips)
+        self.test = clips("test", config.test_clips)
         side = network.crop_size // network.patch_size
         self.grid = TokenGrid(network.frames_per_clip // network.tubelet_size, side, side)
         self.places = place_code(self.grid, width=network.hidden_size)
@@ -183,6 +181,7 @@ def gather_evidence(
     *,
     config: EvidenceConfig | None = None,
     contenders: Sequence[Contender] = CONTENDERS,
+    sources: Mapping[str, ClipSource] = SCENE_SOURCES,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train and test the probes of some contenders; results of others in the folder stay.
@@ -193,6 +192,7 @@ def gather_evidence(
         folder: where results are kept; results that are there are not gathered again.
         config: how; a folder holds results of one configuration.
         contenders: which; "pretrained" also gathers "shuffled".
+        sources: of the clips, by the names that `config.tasks` holds.
         quiet: no progress on stderr.
 
     Returns:
@@ -205,17 +205,19 @@ def gather_evidence(
     config = EvidenceConfig() if config is None else config
     for contender in contenders:
         check_choice("Contender", contender, CONTENDERS)
+    for task in config.tasks:
+        check_choice("Task", task, sources)
     folder = Path(folder)
     _keep_settings(folder, config, encoder.config)
     for task in track(config.tasks, total=len(config.tasks), description="tasks", quiet=quiet):
         missing = [name for name in contenders if not _file(folder, name, task).exists()]
         if missing:
-            bench = _Bench(task, encoder.config, config)
+            bench = _Bench(sources[task], encoder.config, config)
             for name in missing:
                 for kept, right in _results(bench, name, encoder).items():
                     with atomic_path(_file(folder, kept, task)) as temporary:
                         save_file({"right": right.to(torch.uint8)}, temporary)
-    return summary(folder)
+    return summary(folder, sources=sources)
 
 
 def _results(
@@ -249,8 +251,14 @@ def _results(
     return {contender: torch.cat(rows)}
 
 
-def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def summary(
+    folder: str | os.PathLike[str], *, sources: Mapping[str, ClipSource] = SCENE_SOURCES
+) -> dict[str, Any]:
     """Accuracies of every contender in a folder, and differences to the pretrained encoder.
+
+    Args:
+        folder: of `gather_evidence`.
+        sources: that it was gathered from.
 
     Returns:
         By task: "chance", and by contender the mean share of right answers with its 95 % interval
@@ -259,7 +267,7 @@ def summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     folder = Path(folder)
     results: dict[str, Any] = {}
-    for task, asked in SCENE_TASKS.items():
+    for task, asked in sources.items():
         right: dict[str, Float[Tensor, "seeds n"]] = {
             name: load_file(path)["right"].float()
             for name in (*CONTENDERS, SHUFFLED)
@@ -288,8 +296,9 @@ def evidence_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def in_order(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Results by question in the order of `SCENE_TASKS`, which files of JSON do not keep."""
-    return [(task, results[task]) for task in SCENE_TASKS if task in results]
+    """Results by question, those of `SCENE_TASKS` in its order, which files of JSON do not keep."""
+    known = [task for task in SCENE_TASKS if task in results]
+    return [(task, results[task]) for task in (*known, *sorted(results.keys() - set(known)))]
 
 
 def evidence_table(results: dict[str, Any]) -> str:
