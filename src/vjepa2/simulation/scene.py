@@ -124,7 +124,8 @@ def _hand() -> str:
           <joint name="finger_{side}" type="slide" axis="0 {sign} 0" range="0 {FINGER_TRAVEL}"
                  armature="0.2" damping="5"/>
           <geom name="finger_{side}" class="finger" type="box" pos="0 0 0.035"
-                size="0.02 0.012 0.045" {_FINGER_TOUCH} condim="4" friction="1.6 0.02 0.0001" solref="0.006 1"/>
+                size="0.02 0.012 0.045" {_FINGER_TOUCH} condim="4"
+                friction="1.6 0.02 0.0001" solref="0.006 1"/>
         </body>"""
     return text + "</body>"
 
