@@ -78,7 +78,7 @@ def test_chunks_change_nothing_but_how_much_is_computed_at_once() -> None:
     costs = whole.costs(whole.begin(latents, states), actions, objective)
     assert sizes == [7]
     room = whole.bytes_per_candidate(whole.begin(latents, states), horizon=3)
-    tight = ActionWorldModel(model, memory_bytes=3 * room)
+    tight = ActionWorldModel(model, memory_bytes=int(3.5 * room))
     sizes.clear()
     again = tight.costs(tight.begin(latents, states), actions, objective)
     assert sizes == [3, 3, 1]
