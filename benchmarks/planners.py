@@ -27,6 +27,7 @@ HORIZON = 3
 DEADLINES = (0.2,)
 REPEATS = 100
 
+MPPI_ROUNDS = 14
 Cost = Callable[[Tensor], Tensor]
 
 
@@ -50,7 +51,9 @@ def makers(samples: int) -> dict[str, Callable[[], Planner]]:
     starts = max(1, samples // 60)
     return {
         "cem": lambda: ImprovedCEM(cem(each, iterations)),
-        "mppi": lambda: MPPI(MPPISettings(horizon=HORIZON, samples=each, iterations=iterations)),
+        "mppi": lambda: MPPI(
+            MPPISettings(horizon=HORIZON, samples=samples // MPPI_ROUNDS, iterations=MPPI_ROUNDS)
+        ),
         "gradient": lambda: GradientPlanner(
             GradientSettings(horizon=HORIZON, starts=starts, iterations=60)
         ),

@@ -35,11 +35,11 @@ class MPPISettings(StrictConfig):
 
     horizon: int = Field(2, ge=1, le=256)
     samples: int = Field(250, ge=2)
-    iterations: int = Field(12, ge=1)
+    iterations: int = Field(14, ge=1)
     first_std: float = Field(0.6, gt=0)
-    shrink: float = Field(0.7, gt=0, le=1)
+    shrink: float = Field(0.75, gt=0, le=1)
     temperature: float | None = Field(None, gt=0)
-    effective: float = Field(0.06, gt=0, le=1)
+    effective: float = Field(0.04, gt=0, le=1)
     colour: float = Field(1.0, ge=0, le=4)
 
 
