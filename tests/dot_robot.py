@@ -13,7 +13,8 @@ from vjepa2.data.robot_statistics import robot_statistics
 from vjepa2.data.trajectories import Episode
 from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.shapes import TokenGrid
-from vjepa2.tasks.world_folder import LoadedWorld, RobotWorld, WorldFile, processor_for
+from vjepa2.tasks.robot_world import RobotWorld, WorldFile
+from vjepa2.tasks.world_folder import LoadedWorld, processor_for
 
 SIDE = 32
 FPS = 4.0

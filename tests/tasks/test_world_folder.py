@@ -11,7 +11,8 @@ from vjepa2.data.robot_spec import RobotSpec
 from vjepa2.errors import CheckpointFormatError, ConfigError, ShapeError
 from vjepa2.poses import integrate_pose
 from vjepa2.protocols import Observation
-from vjepa2.tasks.world_folder import WorldFile, encode_steps, load_world, processor_for, save_world
+from vjepa2.tasks.robot_world import WorldFile, encode_steps
+from vjepa2.tasks.world_folder import load_world, processor_for, save_world
 
 
 def small(size: int = 7) -> VJEPA2ActionModel:
@@ -91,7 +92,7 @@ def test_observations_of_several_cameras(tmp_path: Path, kind: str) -> None:
         tmp_path,
         spec=RobotSpec(gripper_column=6),
         processor=processor_for(SIDE, whole=True),
-        settings=WorldFile(cameras=("left", "right"), multi_camera=kind, fps=5),  # type: ignore[arg-type]
+        settings=WorldFile(cameras=("left", "right"), multi_camera=kind, fps=5),
     )
     world = load_world(tmp_path, device="cpu")
     left, right = pictures(1, seed=1), pictures(1, seed=2)

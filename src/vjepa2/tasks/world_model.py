@@ -36,7 +36,8 @@ from vjepa2.tasks.pretrain_folder import (
     count_bad_files,
 )
 from vjepa2.tasks.probe_cache import FeatureCache
-from vjepa2.tasks.world_folder import WorldFile, encode_steps, processor_for, save_world
+from vjepa2.tasks.robot_world import WorldFile, encode_steps
+from vjepa2.tasks.world_folder import processor_for, save_world
 from vjepa2.tasks.world_latents import (
     LatentTable,
     cache_identity,
