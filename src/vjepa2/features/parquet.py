@@ -9,26 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa2.errors import MissingExtraError
+from vjepa2.data.parquet_columns import import_pyarrow
 from vjepa2.features.header import HEADER_KEY, Header, header_text, parse_header
 from vjepa2.features.rows import Arrays, ClipFeatures, stacked
 from vjepa2.files import atomic_path
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            "pyarrow", extra="parquet", needed_for="Reading and writing Parquet files"
-        ) from error
-    return pyarrow, pyarrow.parquet
-
-
 def write_parquet(path: Path, rows: Sequence[ClipFeatures], settings: Mapping[str, Any]) -> None:
     """Write rows to a Parquet file; errors as `store.write_rows`."""
-    arrow, parquet = _pyarrow()
+    arrow, parquet = import_pyarrow()
     width = rows[0].embedding.shape[0]
     vector = arrow.list_(arrow.float32(), width)
     text = {name: arrow.string() for name in ("source", "stamp", "model")}
@@ -66,7 +55,7 @@ def _vectors(arrow: Any, values: Tensor, kind: Any) -> Any:
 
 def read_parquet_header(path: Path) -> Header | None:
     """Everything but the arrays; None for a damaged or foreign file."""
-    arrow, parquet = _pyarrow()
+    arrow, parquet = import_pyarrow()
     try:
         facts = parquet.read_metadata(path)
     except (arrow.ArrowException, OSError):
@@ -77,7 +66,7 @@ def read_parquet_header(path: Path) -> Header | None:
 
 def read_parquet_arrays(path: Path) -> Arrays | None:
     """The arrays; None where they are damaged or of another kind."""
-    arrow, parquet = _pyarrow()
+    arrow, parquet = import_pyarrow()
     try:
         table = parquet.read_table(path).combine_chunks()
     except (arrow.ArrowException, OSError):
