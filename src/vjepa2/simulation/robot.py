@@ -246,11 +246,14 @@ class SimulatedArm:
     @staticmethod
     def _followed(target: Pose, reached: Pose) -> Pose:
         """The target, with what was not followed given up."""
-        first, second = (
-            to_matrix(torch.from_numpy(pose[3:6].copy()), "euler") for pose in (target, reached)
-        )
         far = float(np.linalg.norm(target[:3] - reached[:3])) > LEFT_BEHIND[0]
-        turned = float(angle_between(first, second)) > LEFT_BEHIND[1]
+        turned = False
+        # Angles that are alike are near; others may be so too, and that costs more to find out.
+        if np.abs(target[3:6] - reached[3:6]).max() > LEFT_BEHIND[1] / 2:
+            first, second = (
+                to_matrix(torch.from_numpy(pose[3:6].copy()), "euler") for pose in (target, reached)
+            )
+            turned = float(angle_between(first, second)) > LEFT_BEHIND[1]
         kept = reached[:6] if far or turned else target[:6]
         return np.concatenate([kept, target[6:]])
 
