@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tiny_models import randomise, tiny_config
 from vjepa2.cli.main import app
-from vjepa2.errors import ConfigError, DataError, DataNotFoundError
+from vjepa2.errors import ConfigError, DataError, DataNotFoundError, ShapeError
 from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.poses import integrate_pose
 from vjepa2.shapes import TokenGrid
@@ -114,26 +114,52 @@ def test_the_verb_writes_page_and_json(
     assert page.count("<rect") == 25 and "least energy" in page and "data:image/png" in page
 
 
+def test_states_are_read_as_the_models_robot_says(
+    model: VJEPA2ActionModel, episode: Path, tmp_path: Path
+) -> None:
+    """A model of recordings in millimetres with the gripper first: the same two moments."""
+    model.save_pretrained(tmp_path / "model")
+    spec = {
+        "position_unit": "mm",
+        "position_columns": [1, 2, 3],
+        "rotation_columns": [4, 5, 6],
+        "gripper_column": 0,
+    }
+    (tmp_path / "model" / "robot.json").write_text(json.dumps(spec))
+    stored = dict(np.load(episode))
+    moved = np.roll(stored["states"], 1, axis=2) * ([1] + [1000] * 3 + [1] * 3)
+    np.savez(tmp_path / "mm.npz", observations=stored["observations"], states=moved)
+    config = PlanConfig(points=2, samples=4, iterations=1)
+    here = plan(tmp_path / "mm.npz", tmp_path / "model", tmp_path / "a", config=config)
+    there = plan(episode, model, tmp_path / "b", config=config)
+    assert torch.allclose(here.true_action, there.true_action, atol=1e-5)
+    assert torch.allclose(here.energies, there.energies, atol=1e-5)
+
+
 def test_wrong_episodes_are_named(model: VJEPA2ActionModel, episode: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataNotFoundError, match="no file"):
+    with pytest.raises(DataNotFoundError, match="no .npz files"):
         plan(tmp_path / "none.npz", model, tmp_path)
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"PK no zip")
-    with pytest.raises(DataError, match="no readable .npz"):
+    with pytest.raises(DataError, match="cannot be read"):
         plan(bad, model, tmp_path)
     stored = dict(np.load(episode))
-    for name, value, words in (
-        ("observations", stored["observations"][..., :2], r"\[1, 2, 40, 40, 2\]"),
-        ("observations", stored["observations"][:, :1], r"T of 2 or more"),
-        ("states", stored["states"][:, :1], r"states float32 \[1, 1, 7\]"),
-        ("states", stored["states"] * np.nan, "hold NaN"),
-        ("states", np.array([[{"a": 1}]], dtype=object), "no readable .npz"),
+    one = {name: value[:, :1] for name, value in stored.items()}
+    for changed, words in (
+        ({"observations": stored["observations"][..., :2]}, r"uint8 \[2, 40, 40, 2\]"),
+        (one, "holds one moment"),
+        ({"states": stored["states"][:, :1]}, "2 frames, the episode has 1 states"),
+        ({"states": stored["states"] * np.nan}, "NaN"),
+        ({"states": np.array([[{"a": 1}]], dtype=object)}, "cannot be read"),
     ):
-        np.savez(bad, **{**stored, name: value})
+        np.savez(bad, **{**stored, **changed})
         with pytest.raises(DataError, match=words):
             plan(bad, model, tmp_path)
+    np.savez(bad, **{**stored, "states": stored["states"][..., :6]})
+    with pytest.raises(ShapeError, match="names column 6"):
+        plan(bad, model, tmp_path)
     np.savez(bad, states=stored["states"])
-    with pytest.raises(DataError, match="has no observations"):
+    with pytest.raises(DataError, match="no 'observations'"):
         plan(bad, model, tmp_path)
 
 

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vjepa2.errors import ConfigError, check_path
+from vjepa2.data.episode_files import read_npz
+from vjepa2.data.trajectories import Numbers
+from vjepa2.errors import ConfigError, EpisodeError, check_path
 from vjepa2.files import atomic_folder, write_json
 from vjepa2.models.action_model import VJEPA2ActionModel
-from vjepa2.models.world_model import Situation
 from vjepa2.planning.by_name import PlannerName, make_planner, space_for
 from vjepa2.planning.objective import LatentGoal
 from vjepa2.planning.plan import Plan, cost_of
 from vjepa2.poses import POSE_STATE_SIZE, pose_difference
 from vjepa2.strict_config import StrictConfig
-from vjepa2.tasks.plan_episode import RecordedEpisode, read_recorded_episode
 from vjepa2.tasks.world_folder import LoadedWorld, as_world, load_world
 
 WORDS, ARRAYS = "plan.json", "plan.safetensors"
@@ -125,7 +125,8 @@ def plan(
     """Compute the energies between the first two frames of an episode, and plan.
 
     Args:
-        episode: `.npz` file, see `plan_episode`.
+        episode: `.npz` file of at least two moments, see `data.episode_files`; its states are what
+            the robot's specification in the model's folder says they are.
         model: folder, hub name or loaded model with seven actions and states.
         out: folder for the results.
         config: None: the defaults.
@@ -134,6 +135,7 @@ def plan(
     Raises:
         ConfigError: settings that make no sense, or a model of another robot.
         DataError: the episode cannot be used.
+        ShapeError: its states have fewer numbers than the robot's specification names.
         WeightsError: the model cannot be loaded.
         OutputError: the folder cannot be written.
     """
@@ -146,12 +148,13 @@ def plan(
         iterations=config.iterations,
     )
     space = space_for(config.planner, max_norm=config.max_norm)
-    recorded = read_recorded_episode(episode)
-    recorded = recorded.reversed() if config.reverse else recorded
+    frames, recorded = _two_moments(episode, reverse=config.reverse)
     loaded = _loaded(model, device)
-    world = loaded.world
-    situation, goal = _start_and_goal(loaded, recorded)
-    cost = cost_of(world, situation, LatentGoal(goal))
+    states = loaded.spec.states(recorded)
+    # The pictures are seen as the model was trained; a published one sees the whole picture.
+    latents = loaded.encode(frames.contiguous())
+    situation = loaded.world.begin(latents[:1], states[:1])
+    cost = cost_of(loaded.world, situation, LatentGoal(latents[1]))
     axis = torch.linspace(-config.max_norm, config.max_norm, config.points)
     grid = torch.zeros(config.points**3, 1, POSE_STATE_SIZE)
     grid[:, 0, :3] = torch.cartesian_prod(axis, axis, axis)
@@ -165,7 +168,7 @@ def plan(
         deadline_seconds=config.deadline_seconds,
         generator=torch.Generator().manual_seed(config.seed),
     )
-    true = pose_difference(recorded.states[0], recorded.states[1]).float()
+    true = pose_difference(states[0], states[1])
     best = grid[energies.argmin(), 0]
     nearest = (grid[:, 0, :3] - true[:3]).norm(dim=1).argmin()
     result = PlanResult(
@@ -177,7 +180,7 @@ def plan(
         rank=int((energies < energies[nearest]).sum()),
         plan=chosen,
     )
-    _write(result, config, axis=axis, grid_seconds=seconds, recorded=recorded)
+    _write(result, config, axis=axis, grid_seconds=seconds, frames=frames.permute(0, 2, 3, 1))
     return result
 
 
@@ -201,10 +204,16 @@ def _loaded(model: str | os.PathLike[str] | VJEPA2ActionModel, device: str | Non
     return loaded
 
 
-def _start_and_goal(loaded: LoadedWorld, recorded: RecordedEpisode) -> tuple[Situation, Tensor]:
-    """The pictures are seen as the model was trained; a published one sees the whole picture."""
-    latents = loaded.encode(recorded.frames[:2].permute(0, 3, 1, 2).contiguous())
-    return loaded.world.begin(latents[:1], recorded.states[:1].float()), latents[1]
+def _two_moments(
+    path: str | os.PathLike[str], *, reverse: bool
+) -> tuple[UInt8[Tensor, "2 C H W"], Numbers]:
+    """Pictures and states as recorded: of the first two moments, or of the last two backwards."""
+    check_path("The episode", path)
+    episode = read_npz(Path(path))[0]
+    if len(episode) < 2:
+        raise EpisodeError(f"{path} holds one moment; an action lies between two.")
+    pair = [len(episode) - 1, len(episode) - 2] if reverse else [0, 1]
+    return episode.frames(indices=pair), episode.states[pair]
 
 
 def _write(
@@ -213,7 +222,7 @@ def _write(
     *,
     axis: Tensor,
     grid_seconds: float,
-    recorded: RecordedEpisode,
+    frames: UInt8[Tensor, "2 H W 3"],
 ) -> None:
     words = {
         **result.as_dict(),
@@ -228,7 +237,7 @@ def _write(
     arrays = {
         "energies": result.energies.contiguous(),
         "plan": result.plan.actions.contiguous(),
-        "frames": recorded.frames[:2].contiguous(),
+        "frames": frames.contiguous(),
     }
     with atomic_folder(result.folder) as temporary:
         save_file(arrays, temporary / ARRAYS)
