@@ -1,5 +1,6 @@
 """Plans within a time: the end is kept, and more time gives better plans."""
 
+import math
 import time
 
 import pytest
@@ -8,7 +9,7 @@ from closed_form import PLANNERS, generator, make_planner
 from torch import Tensor
 
 from vjepa2.planning.action_space import box_space, published_space
-from vjepa2.planning.published_cem import PublishedCEM
+from vjepa2.planning.published_cem import PublishedCEM, PublishedCEMSettings
 from vjepa2.planning.search import Pace
 
 DEADLINE = 0.06
@@ -55,6 +56,50 @@ def test_the_published_search_has_time_left_to_tell_its_cost() -> None:
     assert sorted(late)[2] < 1.05 * 0.05
     assert not plan.complete and plan.iterations < 10 and plan.samples > 10
     assert cost(plan.actions[None]).item() == pytest.approx(plan.cost, rel=1e-5)
+
+
+def test_a_published_search_cut_in_its_first_iteration_takes_the_best_candidate() -> None:
+    """No mean was fitted yet; to stand still, as the start says, is worse than what was tried."""
+    aim = torch.tensor([0.04, -0.03, 0.02])
+
+    def cost(actions: Tensor) -> Tensor:
+        time.sleep(0.001 * len(actions))
+        return (actions[:, 0, :3] - aim).abs().sum(dim=1)
+
+    planner = PublishedCEM()  # 400 candidates: 0.4 s
+    planner.plan(cost, published_space(), deadline_seconds=0.08, generator=generator())
+    late, costs = [], []
+    for seed in range(5):
+        begun = time.perf_counter()
+        plan = planner.plan(
+            cost, published_space(), deadline_seconds=0.08, generator=generator(seed)
+        )
+        late.append(time.perf_counter() - begun)
+        costs.append(plan.cost)
+        assert plan.iterations == 0 and not plan.complete and 4 < plan.samples < 400
+        assert cost(plan.actions[None]).item() == pytest.approx(plan.cost, rel=1e-5)
+        gripper = plan.actions[:, 6].abs()
+        assert bool(((gripper == 0) | (gripper >= 0.25)).all())  # the dead zone
+    assert sorted(late)[2] < 1.05 * 0.08
+    assert sorted(costs)[2] < 0.7 * 0.09  # to stand still costs 0.09
+    start = torch.zeros(2, 7)
+    start[0, :3] = aim
+    warm = planner.plan(
+        cost, published_space(), warm_start=start, deadline_seconds=0.08, generator=generator()
+    )
+    assert warm.iterations == 0 and torch.allclose(warm.actions, start, atol=1e-7)
+
+
+def test_a_mean_without_a_finite_cost_is_never_the_plan() -> None:
+    """Candidates on both sides of a hole are good, their mean falls into it."""
+
+    def cost(actions: Tensor) -> Tensor:
+        away = actions[:, 0, 0].abs() - 0.04
+        return torch.where(away.abs() < 0.03, away.abs(), math.nan)
+
+    settings = PublishedCEMSettings(horizon=1, iterations=1, samples=200, top_k=50)
+    plan = PublishedCEM(settings).plan(cost, published_space(), generator=generator())
+    assert math.isfinite(plan.cost) and 0.01 < plan.actions[0, 0].abs() < 0.07
 
 
 def test_one_candidate_that_takes_longer_than_the_deadline_is_still_computed() -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from vjepa2.errors import ConfigError
 from vjepa2.planning.action_space import ActionSpace
 from vjepa2.planning.noise import coloured_noise
-from vjepa2.planning.plan import Cost, Plan, checked_warm_start
-from vjepa2.planning.search import Pace, Search
+from vjepa2.planning.search import Search
+from vjepa2.planning.search_planner import SearchPlanner
 from vjepa2.strict_config import StrictConfig
 
 
@@ -54,7 +54,7 @@ class CEMSettings(StrictConfig):
         return max(self.least_samples, round(self.samples * self.shrink**iteration))
 
 
-class ImprovedCEM:
+class ImprovedCEM(SearchPlanner):
     """The improved search; a `plan.Planner` for every space.
 
     The plan is the best candidate of all iterations.
@@ -74,45 +74,19 @@ class ImprovedCEM:
                 f"keep={self.settings.keep} <= top_k={self.settings.top_k} <= the fewest "
                 f"candidates, {few}, does not hold."
             )
-        self._pace = Pace()
-
-    @property
-    def horizon(self) -> int:
-        """L."""
-        return self.settings.horizon
-
-    def plan(
-        self,
-        cost: Cost,
-        space: ActionSpace,
-        *,
-        warm_start: Float[Tensor, "L A"] | None = None,
-        deadline_seconds: float | None = None,
-        generator: torch.Generator,
-    ) -> Plan:
-        """Search; see `plan.Planner`.
-
-        Raises:
-            ShapeError: the warm start does not fit.
-            PlanningError: no candidate has a finite cost.
-        """
-        search = Search(cost, space, deadline_seconds=deadline_seconds, pace=self._pace)
-        self.run(search, space, warm_start=warm_start, generator=generator)
-        return search.finish()
+        super().__init__(self.settings.horizon)
 
     def run(
         self,
         search: Search,
         space: ActionSpace,
         *,
-        warm_start: Float[Tensor, "L A"] | None,
+        start: Float[Tensor, "L A"],
         generator: torch.Generator,
     ) -> None:
-        """Search within a search that others go on with; its best candidate is the result."""
+        """See `SearchPlanner.run`; the result is the best candidate."""
         settings = self.settings
-        like = torch.zeros((), dtype=torch.float32, device=generator.device)
-        reach = space.scale(like)
-        mean = checked_warm_start(warm_start, space, horizon=self.horizon, like=like)
+        mean, reach = start, space.scale(start)
         std = (settings.first_std * reach).expand_as(mean)
         kept, kept_costs = mean[None][:0], torch.empty(0, dtype=torch.float64)
         for iteration in range(settings.iterations):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vjepa2.planning.action_space import ActionSpace
 from vjepa2.planning.cem import CEMSettings, ImprovedCEM
-from vjepa2.planning.plan import Cost, Plan, checked_warm_start
-from vjepa2.planning.search import Pace, Search
+from vjepa2.planning.search import Search
+from vjepa2.planning.search_planner import SearchPlanner
 from vjepa2.strict_config import StrictConfig
 
 COMPARED = 4  # costs before, of which the worst may not be exceeded
@@ -42,7 +42,7 @@ class GradientSettings(StrictConfig):
     stop_change: float = Field(1e-5, ge=0)
 
 
-class GradientPlanner:
+class GradientPlanner(SearchPlanner):
     """Descent through the model; a `plan.Planner` for costs that have a gradient.
 
     Args:
@@ -51,40 +51,7 @@ class GradientPlanner:
 
     def __init__(self, settings: GradientSettings | None = None) -> None:
         self.settings = GradientSettings() if settings is None else settings
-        self._pace, self._gradient_pace = Pace(), Pace()
-
-    @property
-    def horizon(self) -> int:
-        """L."""
-        return self.settings.horizon
-
-    def plan(
-        self,
-        cost: Cost,
-        space: ActionSpace,
-        *,
-        warm_start: Float[Tensor, "L A"] | None = None,
-        deadline_seconds: float | None = None,
-        generator: torch.Generator,
-    ) -> Plan:
-        """Descend; see `plan.Planner`.
-
-        Raises:
-            ConfigError: the cost has no gradient.
-            ShapeError: the warm start does not fit.
-            PlanningError: no candidate has a finite cost.
-        """
-        search = Search(
-            cost,
-            space,
-            deadline_seconds=deadline_seconds,
-            pace=self._pace,
-            gradient_pace=self._gradient_pace,
-        )
-        like = torch.zeros((), dtype=torch.float32, device=generator.device)
-        start = checked_warm_start(warm_start, space, horizon=self.horizon, like=like)
-        self.run(search, space, start=start, generator=generator)
-        return search.finish()
+        super().__init__(self.settings.horizon)
 
     def run(
         self,
@@ -94,10 +61,10 @@ class GradientPlanner:
         start: Float[Tensor, "L A"],
         generator: torch.Generator,
     ) -> None:
-        """Descend within a search that others began; its best candidate is the result.
+        """See `SearchPlanner.run`; the result is the best candidate.
 
-        Args:
-            start: variables, allowed ones.
+        Raises:
+            ConfigError: the cost has no gradient.
         """
         settings = self.settings
         reach = space.scale(start)
@@ -148,7 +115,7 @@ class GradientPlanner:
         return torch.where(taken, suggested, SHORTER * step)
 
 
-class HybridPlanner:
+class HybridPlanner(SearchPlanner):
     """The improved cross-entropy method, then descents from its best candidate.
 
     Args:
@@ -169,37 +136,21 @@ class HybridPlanner:
         self._descent = GradientPlanner(
             GradientSettings(**{**second.model_dump(), "horizon": first.horizon})
         )
-        self._pace, self._gradient_pace = Pace(), Pace()
+        super().__init__(first.horizon)
 
-    @property
-    def horizon(self) -> int:
-        """L."""
-        return self._search.horizon
-
-    def plan(
+    def run(
         self,
-        cost: Cost,
+        search: Search,
         space: ActionSpace,
         *,
-        warm_start: Float[Tensor, "L A"] | None = None,
-        deadline_seconds: float | None = None,
+        start: Float[Tensor, "L A"],
         generator: torch.Generator,
-    ) -> Plan:
-        """Search, then descend; see `plan.Planner`.
+    ) -> None:
+        """Search, then descend from the best candidate; see `SearchPlanner.run`.
 
         Raises:
             ConfigError: the cost has no gradient.
-            ShapeError: the warm start does not fit.
-            PlanningError: no candidate has a finite cost.
         """
-        search = Search(
-            cost,
-            space,
-            deadline_seconds=deadline_seconds,
-            pace=self._pace,
-            gradient_pace=self._gradient_pace,
-        )
-        self._search.run(search, space, warm_start=warm_start, generator=generator)
+        self._search.run(search, space, start=start, generator=generator)
         if search.variables is not None and not search.expired:
             self._descent.run(search, space, start=search.variables, generator=generator)
-        return search.finish()

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vjepa2.planning.action_space import ActionSpace
 from vjepa2.planning.noise import coloured_noise
-from vjepa2.planning.plan import Cost, Plan, checked_warm_start
-from vjepa2.planning.search import Pace, Search
+from vjepa2.planning.search import Search
+from vjepa2.planning.search_planner import SearchPlanner
 from vjepa2.strict_config import StrictConfig
 
 BISECTIONS = 40
@@ -43,7 +43,7 @@ class MPPISettings(StrictConfig):
     colour: float = Field(1.0, ge=0, le=4)
 
 
-class MPPI:
+class MPPI(SearchPlanner):
     """The search; a `plan.Planner` for every space. The plan is the best candidate.
 
     Args:
@@ -52,33 +52,19 @@ class MPPI:
 
     def __init__(self, settings: MPPISettings | None = None) -> None:
         self.settings = MPPISettings() if settings is None else settings
-        self._pace = Pace()
+        super().__init__(self.settings.horizon)
 
-    @property
-    def horizon(self) -> int:
-        """L."""
-        return self.settings.horizon
-
-    def plan(
+    def run(
         self,
-        cost: Cost,
+        search: Search,
         space: ActionSpace,
         *,
-        warm_start: Float[Tensor, "L A"] | None = None,
-        deadline_seconds: float | None = None,
+        start: Float[Tensor, "L A"],
         generator: torch.Generator,
-    ) -> Plan:
-        """Search; see `plan.Planner`.
-
-        Raises:
-            ShapeError: the warm start does not fit.
-            PlanningError: no candidate has a finite cost.
-        """
+    ) -> None:
+        """See `SearchPlanner.run`; the result is the best candidate."""
         settings = self.settings
-        search = Search(cost, space, deadline_seconds=deadline_seconds, pace=self._pace)
-        like = torch.zeros((), dtype=torch.float32, device=generator.device)
-        mean = checked_warm_start(warm_start, space, horizon=self.horizon, like=like)
-        std = settings.first_std * space.scale(like)
+        mean, std = start, settings.first_std * space.scale(start)
         for _ in range(settings.iterations):
             noise = coloured_noise(
                 settings.samples,
@@ -98,7 +84,6 @@ class MPPI:
                 mean = space.project(space.moved(mean, (weights[:, None, None] * steps).sum(0)))
             std = settings.shrink * std
             search.note(costs)
-        return search.finish()
 
     def _weights(self, costs: Tensor) -> Tensor:
         """[S], they add up to 1."""

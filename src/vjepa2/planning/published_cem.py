@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vjepa2.errors import ConfigError, check_choice
 from vjepa2.planning.action_space import ARM_GRIPPER, ARM_POSITION, ARM_ROTATION, ActionSpace
-from vjepa2.planning.plan import Cost, Plan, checked_warm_start
-from vjepa2.planning.search import Pace, Search
+from vjepa2.planning.search import Search
+from vjepa2.planning.search_planner import SearchPlanner
 from vjepa2.poses import POSE_STATE_SIZE
 from vjepa2.strict_config import StrictConfig
 
@@ -70,7 +70,7 @@ def published_settings(which: Published) -> PublishedCEMSettings:
     }[which]
 
 
-class PublishedCEM:
+class PublishedCEM(SearchPlanner):
     """The published search; a `plan.Planner` for arms whose rotation is fixed at 0.
 
     Bounds, fixed axes and the gripper's dead zone are those of the space: `published_space()`.
@@ -89,27 +89,23 @@ class PublishedCEM:
                 f"top_k={self.settings.top_k} elites cannot be chosen from "
                 f"{self.settings.samples} samples."
             )
-        self._pace = Pace()
+        super().__init__(self.settings.horizon)
 
-    @property
-    def horizon(self) -> int:
-        """L."""
-        return self.settings.horizon
-
-    def plan(
+    def run(
         self,
-        cost: Cost,
+        search: Search,
         space: ActionSpace,
         *,
-        warm_start: Float[Tensor, "L A"] | None = None,
-        deadline_seconds: float | None = None,
+        start: Float[Tensor, "L A"],
         generator: torch.Generator,
-    ) -> Plan:
-        """Search; see `plan.Planner`. The plan is the last mean, not the best candidate.
+    ) -> None:
+        """See `SearchPlanner.run`; the result is the last mean, not the best candidate.
+
+        At a deadline it is the mean of the last iteration that was finished. In the first one that
+        is the start, and the result is the better one of it and the best candidate.
 
         Raises:
             ConfigError: the space leaves rotations free, or is not that of an arm.
-            PlanningError: no candidate has a finite cost.
         """
         fixed_turns = all(space.fixed.get(axis) == 0.0 for axis in ARM_ROTATION)
         if space.size != POSE_STATE_SIZE or not fixed_turns:
@@ -117,13 +113,11 @@ class PublishedCEM:
                 "The published search knows x, y, z and the gripper of an arm: use "
                 "published_space(), or ImprovedCEM, which searches every space."
             )
-        search = Search(cost, space, deadline_seconds=deadline_seconds, pace=self._pace)
         settings = self.settings
-        like = torch.zeros((), dtype=torch.float32, device=generator.device)
-        mean, std = self._first(space, like, warm_start)
+        mean, std = start, self._first_std(space, start)
         for _ in range(settings.iterations):
             candidates = self._draw(mean, std, space, generator)
-            search.keep_time_for_one()
+            search.keep_time_for(2 if search.iterations == 0 else 1)
             costs = search.evaluate(candidates, with_small=True)
             if len(costs) < len(candidates):
                 break
@@ -131,20 +125,18 @@ class PublishedCEM:
             mean = self._mixed(chosen.mean(dim=0), mean, of="mean")
             std = self._mixed(chosen.std(dim=0), std, of="std")
             search.note(costs)
-        if search.actions is None:
-            return search.finish()  # says why
-        cost_of_mean = search.evaluate_last(mean)
-        return search.finish(space.without_small(space.actions(mean)), cost_of_mean)
+        if search.variables is None:
+            return  # no candidate has a finite cost, which `Search.finish` says
+        last = mean[None] if search.iterations else torch.stack([mean, search.variables])
+        search.choose_from(last)
 
-    def _first(
-        self, space: ActionSpace, like: Tensor, warm_start: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        mean = checked_warm_start(warm_start, space, horizon=self.horizon, like=like)
-        std = torch.zeros_like(mean)
+    @staticmethod
+    def _first_std(space: ActionSpace, start: Tensor) -> Tensor:
+        std = torch.zeros_like(start)
         for axis in ARM_POSITION:
             std[:, axis] = space.high[axis]
         std[:, ARM_GRIPPER] = FIRST_GRIPPER_STD
-        return mean, std
+        return std
 
     def _draw(
         self, mean: Tensor, std: Tensor, space: ActionSpace, generator: torch.Generator

@@ -73,11 +73,12 @@ class Pace:
         largest = MOST_GROWTH * max(count for count, _ in self._seen)
         return min(int(free / each), largest) if each > 0 else largest
 
-    def of_one(self) -> float:
-        """Seconds that one candidate takes, cautiously; 0 before anything is known."""
+    def of(self, count: int) -> float:
+        """Seconds that a call with `count` candidates takes, cautiously; 0 if nothing is known."""
         if not self._seen:
             return 0.0
-        return LEAST_CAUTION * sum(self._fitted())
+        base, each = self._fitted()
+        return LEAST_CAUTION * (base + count * each)
 
 
 class Search:
@@ -104,12 +105,11 @@ class Search:
         deadline_seconds: float | None,
         pace: Pace,
         gradient_pace: Pace | None = None,
-        began: float | None = None,
     ) -> None:
         check_kind("space", space, ActionSpace, words="an ActionSpace")
         if not callable(cost):
             raise ConfigError(f"cost must be a function of actions [S, L, A], got {cost!r}.")
-        self._began = time.perf_counter() if began is None else began
+        self._began = time.perf_counter()
         self._end: float | None = None
         self._reserved = self._kept = 0.0
         if deadline_seconds is not None:
@@ -191,22 +191,20 @@ class Search:
             )
         )
 
-    def finish(self, actions: Tensor | None = None, cost: float | None = None) -> Plan:
-        """The plan: the best candidate, or the given actions with their cost.
+    def finish(self) -> Plan:
+        """The plan: the best candidate, or what `choose_from` chose.
 
         Raises:
             PlanningError: nothing had a finite cost although something was evaluated.
         """
-        if actions is None:
-            actions, cost = self.actions, self.cost_of_best
-        if actions is None or cost is None:
+        if self.actions is None:
             raise PlanningError(
                 f"None of {self.samples} candidates had a finite cost ({self.num_not_finite} were "
                 "NaN or infinite). Look at the goal, the state and the model's weights for NaN."
             )
         return Plan(
-            actions=actions.detach().cpu().clone(),
-            cost=cost,
+            actions=self.actions.detach().cpu().clone(),
+            cost=self.cost_of_best,
             iterations=self.iterations,
             samples=self.samples,
             history=tuple(self.history),
@@ -215,18 +213,23 @@ class Search:
             num_not_finite=self.num_not_finite,
         )
 
-    def keep_time_for_one(self) -> None:
-        """Leave time for one more candidate after the search, which `evaluate_last` then takes."""
+    def keep_time_for(self, count: int) -> None:
+        """Leave time for so many candidates after the search, which `choose_from` then takes."""
         if self._end is not None:
-            self._kept = self._pace.of_one()
+            self._kept = self._pace.of(count)
 
-    def evaluate_last(self, variables: Float[Tensor, "L A"]) -> float:
-        """Cost of one candidate in the time that was kept for it; infinite where NaN."""
+    def choose_from(self, variables: Float[Tensor, "S L A"]) -> None:
+        """Make the best of these the result, although others that were evaluated may be better.
+
+        They are computed in the time that was kept for them. Where none of them has a finite cost,
+        the best of the others stays the result.
+        """
         with torch.no_grad():
-            actions = self._space.without_small(self._space.actions(variables))[None]
-            cost = self._finite(self._cost(actions), 1)
-            self._keep_best(variables[None], actions, cost)
-        return cost.item()
+            actions = self._space.without_small(self._space.actions(variables))
+            costs = self._finite(self._cost(actions), len(actions))
+        if bool(torch.isfinite(costs).any()):
+            self.cost_of_best = float("inf")
+            self._keep_best(variables, actions, costs)
 
     def _parts(self, count: int, pace: Pace) -> Iterator[tuple[int, int]]:
         """Ranges of candidates, each decided when its turn comes."""
