@@ -4,11 +4,12 @@
     python -m benchmarks.anticipation --work DIR --only one_second
 
 Videos of the grammar of events (`vjepa2.video.synthetic_grammar`) are written as mp4, one set to
-learn from and one to measure on, by different seeds. Two small networks of this package, encoder,
+learn from and one to measure on, by different seeds. Small networks of this package, encoder,
 predictor and probe, learn from the labels alone by recipe `from_scratch`, through the same code as
 `vjepa2 anticipate --train`:
 
     one_second       for an anticipation time of 1 s
+    two_seconds      for 2 s
     all_horizons     for times drawn evenly from 0.5 to 4 s, as published in kind
 
 Beside them stand the label prior and the Bayes optimum of every horizon, by dynamic programming
@@ -29,9 +30,10 @@ from vjepa2.video.synthetic_grammar import HEADS, Grammar
 from vjepa2.video.synthetic_grammar_files import write_grammar_videos
 from vjepa2.video.synthetic_grammar_optimum import Optimum, Visible, optimum
 
-HORIZONS = {"one_second": (1.0,), "all_horizons": (1.0, 2.0, 4.0)}
+HORIZONS = {"one_second": (1.0,), "two_seconds": (2.0,), "all_horizons": (1.0, 2.0, 4.0)}
 SETTINGS = {
     "one_second": ["clips.train_seconds=null"],
+    "two_seconds": ["clips.train_seconds=null", "clips.seconds=2"],
     "all_horizons": ["clips.train_seconds=[0.5,4.0]"],
 }
 # Contexts that are not whole are left out: the optimum is that of whole ones.
@@ -116,7 +118,8 @@ def main() -> None:
             print(line)
         results["rows"][name] = rows
         results[f"{name}_updates"] = result.step
-    save("anticipation", results)
+    # What was measured alone stands beside what was measured before.
+    save(f"anticipation_{given.only}" if given.only else "anticipation", results)
 
 
 if __name__ == "__main__":

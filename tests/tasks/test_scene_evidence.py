@@ -10,6 +10,7 @@ import torch
 from vjepa2.errors import ConfigError
 from vjepa2.models.configuration import VJEPA2Config
 from vjepa2.shapes import TokenGrid
+from vjepa2.tasks.clip_sources import ClipRequest, ClipSource
 from vjepa2.tasks.motion_clips import normalised
 from vjepa2.tasks.scene_evidence import (
     EvidenceConfig,
@@ -29,6 +30,7 @@ from vjepa2.tasks.scene_probes import (
     probe_network,
     train_probe,
 )
+from vjepa2.tasks.scene_tasks import LabelledClips
 
 GRID = TokenGrid(2, 2, 2)
 WIDTH = 16
@@ -159,3 +161,38 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
         gather_evidence(encoder, tmp_path, config=SMALL, contenders=("pixels",), quiet=True)
     with pytest.raises(ConfigError, match="pixels"):
         gather_evidence(encoder, tmp_path, config=config, contenders=("pixel",))  # type: ignore[arg-type]
+
+
+def test_clips_of_another_source(tmp_path: Path) -> None:
+    """Dark and bright clips: pixels tell them apart, and the chance is that of the answers."""
+    requests = []
+
+    def make(wanted: ClipRequest) -> LabelledClips:
+        requests.append(wanted)
+        generator = torch.Generator().manual_seed(int(wanted.part == "test"))
+        labels = torch.randint(3, (wanted.count,), generator=generator)
+        shape = (wanted.count, wanted.num_frames, 3, wanted.size, wanted.size)
+        noise = torch.randint(60, shape, generator=generator)
+        return LabelledClips((noise + 80 * labels.view(-1, 1, 1, 1, 1)).to(torch.uint8), labels)
+
+    sources = {"light": ClipSource(answers=("dark", "grey", "bright"), make=make)}
+    config = SMALL.model_copy(
+        update={
+            "tasks": ("light",),
+            "train_clips": 64,
+            "probe": ProbeConfig(num_self_blocks=0, epochs=30, warmup_steps=5),
+        }
+    )
+    encoder = fresh_encoder(NETWORK, seed=3)
+    results = gather_evidence(
+        encoder, tmp_path, config=config, contenders=("pixels",), sources=sources, quiet=True
+    )
+    assert [(one.part, one.count, one.size, one.num_frames) for one in requests] == [
+        ("train", 63, 16, 4), ("test", 15, 16, 4),
+    ]  # fmt: skip
+    assert results["light"]["chance"] == 1 / 3
+    assert results["light"]["pixels"]["accuracy"]["mean"] > 0.9
+    assert results == summary(tmp_path, sources=sources)
+    assert "| light (33.3) |" in evidence_table(results)
+    with pytest.raises(ConfigError, match="light"):
+        gather_evidence(encoder, tmp_path, config=SMALL, sources=sources, quiet=True)
