@@ -4,11 +4,14 @@ Names of published models stand for small random models of the same class here: 
 reached. The table of results holds what the result files say.
 """
 
+import importlib.util
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +22,9 @@ from vjepa2 import (
     VJEPA2Model,
     VJEPA2VideoProcessor,
 )
+from vjepa2.data.robot_spec import RobotSpec
+from vjepa2.errors import RobotError
+from vjepa2.simulation.arm import Arm
 from vjepa2.video.synthetic import make_motion_clip
 from vjepa2.video.writer import write_video
 
@@ -34,21 +40,40 @@ PUBLISHED = {
 }
 
 
-def blocks(language: str) -> list[tuple[str, str]]:
-    found = []
+def examples() -> list[Any]:
+    """Python blocks and commands in the order of the pages: later ones use what earlier ones wrote.
+
+    A command that stands on several pages runs once.
+    """
+    found, known = [], set()
     for page in PAGES:
-        for number, text in enumerate(
-            re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-        ):
-            found.append((f"{page.stem}-{number}", text))
+        pieces = re.findall(
+            r"^```(python|sh)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+        )
+        for number, (language, text) in enumerate(pieces):
+            if language == "python":
+                found.append(pytest.param(language, text, id=f"{page.stem}-{number}"))
+                continue
+            for line in text.splitlines():
+                command = line.split("#")[0].strip()
+                if line.startswith("vjepa2 ") and command not in known:
+                    known.add(command)
+                    found.append(pytest.param(language, command, id=command))
     return found
 
 
-def commands() -> list[str]:
-    """One after another in the order of the pages: later ones use what earlier ones wrote."""
-    lines = [line for _, text in blocks("sh") for line in text.splitlines()]
-    found = [line.split("#")[0].strip() for line in lines if line.startswith("vjepa2 ")]
-    return list(dict.fromkeys(found))
+def skip_what_is_not_here(text: str) -> None:
+    """The simulated arm needs an extra and graphics."""
+    if "import gymnasium" in text:
+        pytest.importorskip("gymnasium")
+    if re.match("vjepa2 world-model (collect|drive|demo)", text):
+        pytest.importorskip("pyarrow")
+        if importlib.util.find_spec("mujoco") is None:
+            pytest.skip("the extra sim is not installed")
+        try:
+            Arm().render(32)
+        except RobotError as error:
+            pytest.skip(f"no graphics here: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +118,30 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.parametrize(
-    "text", [text for _, text in blocks("python")], ids=[name for name, _ in blocks("python")]
-)
-def test_python_block_runs(text: str, workspace: Path) -> None:
-    run([sys.executable, "-W", "error", "-c", text], workspace)
-
-
-@pytest.mark.parametrize("command", commands(), ids=str)
-def test_command_runs(command: str, workspace: Path) -> None:
+@pytest.mark.parametrize(("language", "text"), examples())
+def test_example_runs(language: str, text: str, workspace: Path) -> None:
+    skip_what_is_not_here(text)
+    if language == "python":
+        run([sys.executable, "-W", "error", "-c", text], workspace)
+        return
     program = str(Path(sys.executable).with_name("vjepa2"))
-    assert run([program, *shlex.split(command)[1:]], workspace).stdout
+    assert run([program, *shlex.split(text)[1:]], workspace).stdout
 
 
-def test_there_are_blocks_and_commands_to_run() -> None:
-    assert len(blocks("python")) >= 5
-    assert len(commands()) >= 4
+def test_there_are_examples_to_run() -> None:
+    languages = [example.values[0] for example in examples()]
+    assert languages.count("python") >= 5 and languages.count("sh") >= 4
+
+
+def test_specifications_of_robots_are_what_they_say() -> None:
+    page = (ROOT / "docs" / "how-to" / "my-robot.md").read_text()
+    found = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    specs = [RobotSpec(**json.loads(text)) for text in found]
+    assert [(spec.kind, spec.state_size) for spec in specs] == [
+        ("arm_pose", 7),
+        ("joints", 7),
+        ("mobile_base", 3),
+    ]
 
 
 def test_evidence_is_what_the_card_says() -> None:
