@@ -81,7 +81,7 @@ class WorldDemo:
         }
 
     def __str__(self) -> str:
-        return f"{self.card.verdict}\n{self.driven}\nReport: {self.page}"
+        return "\n".join([*self.card.verdict, str(self.driven), f"Report: {self.page}"])
 
 
 def run_world_demo(
