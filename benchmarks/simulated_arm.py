@@ -24,6 +24,8 @@ import numpy as np
 import torch
 
 from benchmarks.common import parser, save
+from vjepa2.data.robot_spec import RobotSpec
+from vjepa2.files import write_json
 from vjepa2.recipes.world_model import run_config
 from vjepa2.simulation.baselines import BaselineName
 from vjepa2.simulation.collect import ROBOT_NAME, collect
@@ -50,11 +52,11 @@ MODELS: dict[str, tuple[int, tuple[str, ...], int, str]] = {
     "15 updates": (15, (), EPISODES, ""),
     "40 updates": (40, (), EPISODES, ""),
     "100 updates": (100, (), EPISODES, ""),
-    "300 updates": (300, (), EPISODES, ""),
-    "48 px": (300, ("crop_size=48",), EPISODES, ""),
-    "10 recordings": (300, (), 10, ""),
-    "shuffled actions": (300, (), EPISODES, "shuffled"),
-    "a step late": (300, (), EPISODES, "late"),
+    "250 updates": (250, (), EPISODES, ""),
+    "48 px": (150, ("crop_size=48",), EPISODES, ""),
+    "10 recordings": (120, (), 10, ""),
+    "shuffled actions": (120, (), 100, "shuffled"),
+    "a step late": (120, (), 100, "late"),
 }
 
 
@@ -82,6 +84,12 @@ def recordings(work: Path, *, held_out: bool = False) -> Path:
     )
 
 
+def robot_of(data: Path) -> Path:
+    """Where the specification of a set lies."""
+    inside = data / ROBOT_NAME
+    return inside if inside.exists() else data.with_name(f"{data.name}-{ROBOT_NAME}")
+
+
 def spoiled(data: Path, folder: Path, *, count: int, how: str) -> Path:
     """Recordings as .npz files, some of them or spoiled."""
     from vjepa2.data.robot_layouts import read_episodes
@@ -103,6 +111,9 @@ def spoiled(data: Path, folder: Path, *, count: int, how: str) -> Path:
         if how == "late":
             states = np.concatenate([states[:1], states[:-1]])
         np.savez(making / f"{number:04d}.npz", observations=frames, states=states)
+    # The pictures of such files belong to a camera without a name.
+    spec = RobotSpec.from_file(data / ROBOT_NAME).model_copy(update={"camera": None})
+    write_json(robot_of(folder), spec.model_dump())
     making.rename(folder)
     return folder
 
@@ -111,12 +122,19 @@ def train(work: Path, name: str, *, data: Path, updates: int, settings: Sequence
     """A run of the recipe; its folder."""
     run = work / name.replace(" ", "-")
     if not (run / "model").is_dir():
+        # Frames are encoded once for all models that see them in the same way.
+        latents = work / "-".join(["latents", data.name, *settings]).replace("=", "-")
         config = run_config(
             run,
             data=str(data),
-            robot=recordings(work) / ROBOT_NAME,
+            robot=robot_of(data),
             recipe="simulated_arm",
-            settings=[*settings, f"schedule.num_steps={updates}", "health.every=100"],
+            settings=[
+                *settings,
+                f"schedule.num_steps={updates}",
+                "health.every=100",
+                f"cache.folder={latents}",
+            ],
         )
         train_world_model(config, run)
     return run

@@ -9,7 +9,7 @@ import torch
 
 from vjepa2 import VJEPA2ActionModel, VJEPA2Config
 from vjepa2.errors import ConfigError, OutputError, RobotError
-from vjepa2.simulation.robot import SimulatedArm
+from vjepa2.simulation.robot import SimulatedArm, robot_spec
 from vjepa2.tasks.closed_loop import DriveConfig, drive, model_loop
 from vjepa2.tasks.world_folder import LoadedWorld, load_world
 from vjepa2.video.reader import VideoReader
@@ -111,6 +111,37 @@ def test_other_settings_and_damaged_files_are_refused(world: LoadedWorld, tmp_pa
         drive(world, tmp_path, config=once, quiet=True)
     with pytest.raises(ConfigError, match="horizon"):
         DriveConfig().override(["horizn=2"])
+
+
+def test_a_film_can_be_asked_for_later(world: LoadedWorld, tmp_path: Path) -> None:
+    once = SMALL.model_copy(update={"episodes": 1, "baselines": (), "films": 0})
+    first = drive(world, tmp_path, config=once, quiet=True)
+    again = drive(world, tmp_path, config=once.model_copy(update={"films": 1}), quiet=True)
+    assert not first.films and again.films[0].exists()
+    row, same = (result.contenders["model"] for result in (first, again))
+    assert row["mean_distance_cm"] == same["mean_distance_cm"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"position_unit": "mm"}, "is not the simulated arm"),
+        ({"gripper_open": 1.0, "gripper_closed": 0.0}, "is not the simulated arm"),
+        ({"frame": "camera", "camera_pose": (0.0, 0, 0, 0, 0, 3.14)}, "is not the simulated arm"),
+    ],
+)
+def test_models_of_other_robots_are_refused(
+    world: LoadedWorld, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    from dataclasses import replace
+
+    spec = robot_spec().model_copy(update=changes)
+    with pytest.raises(ConfigError, match=words):
+        drive(replace(world, spec=spec), tmp_path, config=SMALL, quiet=True)
+    slow = replace(world, settings=world.settings.model_copy(update={"fps": 1.0}))
+    with pytest.raises(ConfigError, match="4 actions a second"):
+        drive(slow, tmp_path, config=SMALL, quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_goal_is_a_picture(world: LoadedWorld) -> None:

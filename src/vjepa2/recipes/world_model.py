@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vjepa2.data.robot_spec import RobotSpec
 from vjepa2.recipes.named import first_config, first_lines, named_recipes
+from vjepa2.runtime import resolve_device
 from vjepa2.tasks.pretrain_config import RuntimeConfig
 from vjepa2.tasks.world_model_config import (
     PUBLISHED_RAMP,
@@ -30,7 +31,6 @@ from vjepa2.training.health import HealthConfig
 from vjepa2.training.optim import OptimConfig
 from vjepa2.training.schedules import ScheduleConfig
 
-DEFAULT = "one_gpu"
 RAMP = PUBLISHED_RAMP / PUBLISHED_STEPS
 
 
@@ -103,6 +103,11 @@ def _schedule(num_steps: int, *, lr: float) -> ScheduleConfig:
     )
 
 
+def default_recipe() -> str:
+    """Of a new run: "one_gpu" where there is one, else "tiny_cpu"."""
+    return "tiny_cpu" if resolve_device().type == "cpu" else "one_gpu"
+
+
 def recipes() -> Mapping[str, Callable[[], WorldModelTraining]]:
     """All recipes of world models by name, alphabetically."""
     return named_recipes(WorldModelTraining, sys.modules[__name__])
@@ -131,7 +136,7 @@ def run_config(
         robot: file of a `RobotSpec`; None likewise.
         encoder: of the frames; None likewise.
         start_from: an action-conditioned model to train on; None likewise.
-        recipe: name; None: that of the run in `folder`, or "one_gpu" where there is none.
+        recipe: name; None: that of the run in `folder`, or `default_recipe` where there is none.
         settings: changes, `name=value`.
 
     Raises:
@@ -144,7 +149,7 @@ def run_config(
         WorldModelTraining,
         recipes(),
         recipe=recipe,
-        default=None if data is None else DEFAULT,
+        default=None if data is None else default_recipe(),
         needs="recordings (--data), what their numbers mean (--robot) and an encoder (--encoder)",
     )
     values = config.model_dump()

@@ -184,6 +184,7 @@ def baseline_loop(
     seed: int = 0,
     samples: int = 32,
     iterations: int = 4,
+    max_norm: float = LONGEST,
 ) -> RecedingHorizon:
     """A baseline for a problem, with the published kind of actions: x, y, z and the gripper.
 
@@ -192,6 +193,7 @@ def baseline_loop(
         problem: of this robot.
         seed: of its random numbers.
         samples, iterations: of the search, one step ahead.
+        max_norm: largest movement per axis, metres. The arm keeps to its workspace by itself.
 
     Raises:
         ConfigError: no such baseline, or numbers that make no sense.
@@ -227,7 +229,7 @@ def baseline_loop(
     return RecedingHorizon(
         world,
         planner,
-        published_space(max_norm=LONGEST),
+        published_space(max_norm=max_norm),
         GoalSchedule(objectives, counts=tuple(goal.num_actions for goal in problem.goals)),
         pixels=picture,
         max_steps=problem.num_actions,

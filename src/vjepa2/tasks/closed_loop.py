@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -35,7 +36,14 @@ from vjepa2.scoring.intervals import wilson_interval
 from vjepa2.simulation.baselines import Attempt, BaselineName, attempt, baseline_loop
 from vjepa2.simulation.film import write_film
 from vjepa2.simulation.problems import Problem, ProblemName, make_problem
-from vjepa2.simulation.robot import SimulatedArm, workspace
+from vjepa2.simulation.robot import (
+    CONTROL_HZ,
+    WORKSPACE_HIGH,
+    WORKSPACE_LOW,
+    SimulatedArm,
+    robot_spec,
+    workspace,
+)
 from vjepa2.strict_config import StrictConfig
 from vjepa2.tasks.fingerprint import weights_mark
 from vjepa2.tasks.world_folder import LoadedWorld
@@ -61,7 +69,8 @@ class DriveConfig(StrictConfig):
         max_norm: largest movement per axis, metres.
         deadline_seconds: of a plan; None: as long as it takes.
         picture_size: height and width of the camera's pictures.
-        baselines: what else is tried on the same problems.
+        baselines: what else is tried on the same problems, with the same `max_norm`.
+        baseline_samples, baseline_iterations: of those that search, one step ahead.
         films: episodes of the model that are filmed, from the first on.
     """
 
@@ -77,6 +86,8 @@ class DriveConfig(StrictConfig):
     deadline_seconds: float | None = Field(None, gt=0)
     picture_size: int = Field(96, ge=16, le=512)
     baselines: tuple[BaselineName, ...] = ()
+    baseline_samples: int = Field(32, ge=4)
+    baseline_iterations: int = Field(4, ge=1)
     films: int = Field(1, ge=0)
 
     def space(self) -> ActionSpace:
@@ -140,17 +151,23 @@ def drive(
         quiet: no progress on stderr.
 
     Raises:
-        ConfigError: the folder holds other results.
+        ConfigError: the model is of another robot, or the folder holds other results.
         MissingExtraError: MuJoCo is not installed.
         OutputError: the folder cannot be written.
         RobotError: there are no graphics.
     """
     config = DriveConfig() if config is None else config
+    check_fits(world)
     folder = Path(folder)
     _keep_settings(folder, config, world)
     robot = SimulatedArm(size=config.picture_size, seed=config.seed)
     wanted = [(name, n) for name in (MODEL, *config.baselines) for n in range(config.episodes)]
-    missing = [key for key in wanted if not _file(folder, *key).exists()]
+    missing = [
+        (name, number)
+        for name, number in wanted
+        if not _file(folder, name, number).exists()
+        or (name == MODEL and number < config.films and not (folder / _film_name(number)).exists())
+    ]
     try:
         for name, number in track(missing, total=len(missing), description="tried", quiet=quiet):
             row = _try(world, robot, folder, config, name, number)
@@ -168,6 +185,37 @@ def drive(
     )
     write_json(folder / RESULTS, result.as_dict())
     return result
+
+
+def check_fits(world: LoadedWorld) -> None:
+    """Refuse a model whose numbers do not mean what those of the simulated arm mean.
+
+    Raises:
+        ConfigError: poses, gripper or rate of the model's robot are others.
+    """
+    draw = np.random.default_rng(0)
+    low = (*WORKSPACE_LOW, -0.5, -0.5, -0.5, 0.0)
+    high = (*WORKSPACE_HIGH, 0.5, 0.5, 0.5, 1.0)
+    poses = draw.uniform(low, high, (8, len(low)))
+    advice = "Train on recordings of `vjepa2 world-model collect`, with their robot.json."
+    size = (world.world.state_size, world.world.action_size)
+    if size != (poses.shape[1], poses.shape[1]):
+        raise ConfigError(
+            f"The simulated arm has states and actions of {poses.shape[1]} numbers, this model "
+            f"states of {size[0]} and actions of {size[1]}. {advice}"
+        )
+    own, its = robot_spec().states(poses), world.spec.states(poses)
+    if not torch.allclose(own, its, rtol=0, atol=1e-4):
+        raise ConfigError(
+            "This model's robot is not the simulated arm: by its robot.json the pose "
+            f"{np.round(own[0].numpy(), 3).tolist()} is {np.round(its[0].numpy(), 3).tolist()}. "
+            f"{advice}"
+        )
+    if abs(world.fps / CONTROL_HZ - 1) > 0.01:
+        raise ConfigError(
+            f"The simulated arm takes {CONTROL_HZ:g} actions a second, this model predicts steps "
+            f"at {world.fps:g} a second. {advice}"
+        )
 
 
 def model_loop(
@@ -206,7 +254,16 @@ def _try(
     problem = make_problem(config.problem, robot, seed=config.seed, number=number)
     seed = config.seed * 10_000 + number
     if name != MODEL:
-        done = attempt(problem, robot, baseline_loop(name, problem, robot, seed=seed))
+        loop = baseline_loop(
+            name,
+            problem,
+            robot,
+            seed=seed,
+            samples=config.baseline_samples,
+            iterations=config.baseline_iterations,
+            max_norm=config.max_norm,
+        )
+        done = attempt(problem, robot, loop)
         return _row(name, number, done)
     is_filmed = number < config.films
     done = attempt(
