@@ -109,7 +109,7 @@ def main() -> None:
                     results["rows"].append(found)
                     print(found)
             results[f"{folder.name}_updates"] = result.step
-    save("anticipation_frozen", results)
+            save("anticipation_frozen", results)  # what there is so far
 
 
 if __name__ == "__main__":

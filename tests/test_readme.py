@@ -153,6 +153,15 @@ def test_evidence_is_what_the_card_says() -> None:
     assert PAGE.read_text().split(BEGIN)[1].split(END)[0].strip() == render().strip()
 
 
+def test_evidence_with_labels_is_what_the_results_say() -> None:
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.label_evidence import BEGIN, END, PAGE, render
+    finally:
+        sys.path.remove(str(ROOT))
+    assert PAGE.read_text().split(BEGIN)[1].split(END)[0].strip() == render().strip()
+
+
 def test_table_is_what_the_results_say() -> None:
     sys.path.insert(0, str(ROOT))
     try:

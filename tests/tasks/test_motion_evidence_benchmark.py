@@ -1,10 +1,19 @@
 """What the benchmark of motions takes for undecidable."""
 
+import importlib
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-from benchmarks.motion_evidence import STILL, change_by_reversal, too_still
 
 from vjepa2.tasks.scene_tasks import LabelledClips
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    return importlib.import_module("benchmarks.motion_evidence")
 
 
 def clips(kind: str, *, count: int = 4) -> torch.Tensor:
@@ -16,21 +25,20 @@ def clips(kind: str, *, count: int = 4) -> torch.Tensor:
     return frames
 
 
-def test_what_looks_the_same_both_ways_does_not_change() -> None:
-    assert change_by_reversal(clips("rests")).max() == 0
-    assert change_by_reversal(clips("returns")).max() == 0
+def test_what_looks_the_same_both_ways_does_not_change(benchmark: Any) -> None:
+    assert benchmark.change_by_reversal(clips("rests")).max() == 0
+    assert benchmark.change_by_reversal(clips("returns")).max() == 0
     # One place is grey in one frame and, in the frame it is exchanged with, the square.
-    assert change_by_reversal(clips("goes")).tolist() == pytest.approx([100.0] * 4, abs=2)
+    assert benchmark.change_by_reversal(clips("goes")).tolist() == pytest.approx([100.0] * 4, abs=2)
 
 
-def test_light_that_drifts_is_no_change() -> None:
+def test_light_that_drifts_is_no_change(benchmark: Any) -> None:
     drifting = clips("rests").float() * torch.linspace(0.9, 1.1, 6).view(1, -1, 1, 1, 1)
-    assert change_by_reversal(drifting.round().to(torch.uint8)).max() < 2
+    assert benchmark.change_by_reversal(drifting.round().to(torch.uint8)).max() < 2
 
 
-def test_clips_that_change_as_little_as_resting_ones_are_found() -> None:
+def test_clips_that_change_as_little_as_resting_ones_are_found(benchmark: Any) -> None:
     frames = torch.cat([clips("rests"), clips("returns"), clips("goes")])
-    labels = torch.tensor([STILL] * 4 + [0] * 8)
-    assert (
-        too_still(LabelledClips(frames, labels)).tolist() == [False] * 4 + [True] * 4 + [False] * 4
-    )
+    labels = torch.tensor([benchmark.STILL] * 4 + [0] * 8)
+    found = benchmark.too_still(LabelledClips(frames, labels))
+    assert found.tolist() == [False] * 4 + [True] * 4 + [False] * 4
