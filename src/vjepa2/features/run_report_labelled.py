@@ -202,7 +202,9 @@ def labelled_results_sections(record: RunRecord) -> str:
         paragraph(f"{one.get('severity')}: {one.get('reason')}", kind="bad")
         for one in _dicts(results.get("findings"))
     ]
-    return "\n".join([*parts, *row_cards(list(filter(_is_whole, _dicts(results.get("rows")))))])
+    return "\n".join(
+        [*parts, *row_cards([row for row in _dicts(results.get("rows")) if _is_whole(row)])]
+    )
 
 
 def labelled_next_section(record: RunRecord, task: Task) -> str:
