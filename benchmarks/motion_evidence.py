@@ -86,6 +86,9 @@ def by_label(values: Float[Tensor, " B"], labels: Int[Tensor, " B"]) -> dict[str
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--work", type=Path, required=True, help="folder of clips and results")
+    arguments.add_argument(
+        "--contender", action="append", choices=CONTENDERS, help="measure only this; repeatable"
+    )
     arguments.add_argument("--train-clips", type=int, default=4080)
     arguments.add_argument("--test-clips", type=int, default=1020)
     given = arguments.parse_args()
@@ -102,7 +105,7 @@ def main() -> None:
         encoder,
         given.work / "evidence",
         config=config,
-        contenders=CONTENDERS,
+        contenders=tuple(given.contender or CONTENDERS),
         sources={TASK: ClipSource(answers=MOTION_LABELS, make=make)},
     )
     print(evidence_table(measured), difference_table(measured), sep="\n")
@@ -124,6 +127,8 @@ def main() -> None:
         "too_still": by_label(still, test.labels),
     }
     for name in (*CONTENDERS, "shuffled"):
+        if name not in measured[TASK]:
+            continue
         kept = load_file(given.work / "evidence" / f"{name}-{TASK}.safetensors")["right"]
         results[f"{name}_by_label"] = by_label(kept.float().mean(dim=0), test.labels)
     for name, value in results.items():
