@@ -1,7 +1,10 @@
 """The loop with a robot that works, raises, hangs, reports NaN, or is led out of its workspace."""
 
 import math
+import re
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from closed_form import generator
 from torch import Tensor
 
 from vjepa2.errors import ConfigError, DataError, DataNotFoundError, UnsafeActionError
-from vjepa2.planning.action_space import arm_space, arm_workspace, box_space
+from vjepa2.planning.action_space import arm_space, arm_workspace, box_space, published_space
 from vjepa2.planning.cem import CEMSettings, ImprovedCEM
 from vjepa2.planning.mpc import Episode, RecedingHorizon
 from vjepa2.planning.objective import GoalSchedule, LatentGoal, arm_state_goal
@@ -242,3 +245,108 @@ def test_a_state_goal_with_rotation_needs_seven_numbers() -> None:
     goal = arm_state_goal(START)
     rollout = PointWorld().rollout(START, torch.zeros(2, 1, 7))
     assert goal(rollout).abs().max() < 1e-6
+
+
+class OddRobot(PointRobot):
+    """Its observations are changed after some actions."""
+
+    def __init__(self, change: Any, *, after: int = 1) -> None:
+        super().__init__()
+        self.change, self.after = change, after
+
+    def observe(self) -> Any:
+        seen = super().observe()
+        return self.change(seen) if self.acted >= self.after else seen
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda seen: None, "must return an Observation, got None"),
+        (lambda seen: replace(seen, frames=None), "must be a mapping from the camera's name"),
+        (
+            lambda seen: replace(seen, frames={"wrist": seen.frames["wrist"].numpy()}),
+            r"camera 'wrist' must be a torch tensor \[H, W, 3\].* numpy array \[1, 4, 3\]",
+        ),
+        (lambda seen: replace(seen, frames={"wrist": torch.zeros(4)}), r"torch tensor \[4\]"),
+        (lambda seen: replace(seen, frames={"top": seen.frames["wrist"]}), "cameras: 'top'"),
+        (lambda seen: replace(seen, state=seen.state[:6]), r"tensor of 7 numbers.* \[6\]"),
+        (lambda seen: replace(seen, state="here"), "tensor of 7 numbers.* 'here'"),
+        (lambda seen: replace(seen, time_seconds=None), "time_seconds of an observation must be"),
+    ],
+)
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_observation_of_a_wrong_form_is_the_robots_failure(
+    tmp_path: Path, change: Any, words: str, after: int
+) -> None:
+    robot = OddRobot(change, after=after)
+    episode = drive(robot, GoalSchedule((goal_at(0.7, 0.1, 0.3),)), tmp_path / "t")
+    assert episode.reason == "robot failed" and re.search(words, episode.error, re.DOTALL)
+    assert robot.stopped == 1 and robot.acted == after
+    assert read_trace(tmp_path / "t").words["error"] == episode.error
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason", "error"),
+    [
+        (LookupError("no such cost"), "failed", "LookupError: no such cost"),
+        (SystemExit(3), "failed", "SystemExit: 3"),
+        (KeyboardInterrupt(), "interrupted", ""),
+    ],
+)
+def test_what_goes_upwards_is_in_the_trace(
+    tmp_path: Path, raised: BaseException, reason: str, error: str
+) -> None:
+    def goal(rollout: Rollout) -> Tensor:
+        raise raised
+
+    with pytest.raises(type(raised)):
+        drive(PointRobot(), GoalSchedule((goal,)), tmp_path / "t")
+    words = read_trace(tmp_path / "t").words
+    assert (words["reason"], words["error"]) == (reason, error)
+
+
+def test_by_default_an_arm_does_not_jump_and_its_clock_goes_on() -> None:
+    goals = GoalSchedule((goal_at(0.7, 0.1, 0.3),))
+    thousand = torch.tensor([1000.0] * 3 + [1.0] * 4)
+    millimetres = OddRobot(lambda seen: replace(seen, state=seen.state * thousand), after=2)
+    episode = drive(millimetres, goals)
+    assert episode.reason == "refused" and "State 0 (x) jumped by" in episode.error
+    assert millimetres.acted == 2
+
+    frozen = OddRobot(lambda seen: replace(seen, state=START, time_seconds=1.0), after=0)
+    episode = drive(frozen, goals)
+    assert episode.reason == "robot failed" and "observations are frozen" in episode.error
+    assert frozen.acted == 3
+
+    blocked = OddRobot(lambda seen: replace(seen, state=START), after=0)
+    assert drive(blocked, goals, max_steps=5).reason == "steps used up"
+
+
+def test_jumps_of_rotations_are_measured_as_a_whole() -> None:
+    safety = SafetyFilter(space=published_space())
+    near_pi = START.clone()
+    near_pi[3] = -3.1  # 0.08 beyond pi
+    safety.checked_state(near_pi, START)
+    turned, closed = START.clone(), START.clone()
+    turned[5], closed[6] = 0.6, 1.0
+    safety.checked_state(closed, START)
+    with pytest.raises(UnsafeActionError, match=r"rotation jumped by 0.6 .* at most 0.5"):
+        safety.checked_state(turned, START)
+    SafetyFilter(space=box_space((-1.0,) * 7, (1.0,) * 7)).checked_state(9 * START, START)
+
+
+@pytest.mark.parametrize("timeout", [None, 20.0])
+def test_a_robot_that_exits_has_failed_at_once(timeout: float | None) -> None:
+    class Exits(PointRobot):
+        def act(self, action: Tensor) -> None:
+            raise SystemExit(7)
+
+        def stop(self) -> None:
+            raise SystemExit(8)
+
+    begun = time.perf_counter()
+    episode = drive(Exits(), GoalSchedule((goal_at(0.7, 0.1, 0.3),)), robot_timeout_seconds=timeout)
+    assert episode.reason == "robot failed" and "act() failed: SystemExit: 7" in episode.error
+    assert "stop() failed: SystemExit: 8" in episode.error
+    assert time.perf_counter() - begun < 4

@@ -8,11 +8,11 @@ import torch
 from tiny_worlds import SIDE, write_encoder
 from vjepa2 import VJEPA2ActionModel, VJEPA2Config, VJEPA2Model
 from vjepa2.data.robot_spec import RobotSpec
-from vjepa2.errors import CheckpointFormatError, ConfigError, ShapeError
+from vjepa2.errors import CheckpointFormatError, ConfigError, DtypeError, ShapeError
 from vjepa2.poses import integrate_pose
 from vjepa2.protocols import Observation
 from vjepa2.tasks.robot_world import WorldFile, encode_steps
-from vjepa2.tasks.world_folder import load_world, processor_for, save_world
+from vjepa2.tasks.world_folder import as_world, load_world, processor_for, save_world
 
 
 def small(size: int = 7) -> VJEPA2ActionModel:
@@ -128,3 +128,15 @@ def test_a_camera_that_moved_its_name(tmp_path: Path) -> None:
     seen = Observation(frames={"wrst": picture}, state=torch.zeros(7), time_seconds=0.0)
     with pytest.raises(ConfigError, match="wrist"):
         world.pixels(seen)
+
+
+def test_pictures_may_be_arrays_and_anything_else_is_named() -> None:
+    world = as_world(small())
+    frames = pictures(1)
+    assert torch.equal(world.encode(frames.numpy()), world.encode(frames))
+    with pytest.raises(DtypeError, match="uint8 tensor or numpy array .* ndarray of float64"):
+        world.encode(frames.numpy() / 255)
+    with pytest.raises(DtypeError, match="'goal.png'"):
+        world.encode("goal.png")
+    with pytest.raises(ShapeError, match=r"transpose\(0, 3, 1, 2\)"):
+        world.encode(frames.permute(0, 2, 3, 1).numpy())

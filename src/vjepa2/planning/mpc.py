@@ -7,25 +7,22 @@ episode = loop.run(robot, trace_folder="trace")
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from vjepa2.errors import ConfigError, PlanningError, RobotError, UnsafeActionError, checked_integer
 from vjepa2.planning.action_space import ActionSpace
 from vjepa2.planning.objective import GoalSchedule, within
+from vjepa2.planning.observing import FrozenWatch, Pixels, checked_observation, pixels_of
 from vjepa2.planning.plan import Plan, Planner, cost_of
 from vjepa2.planning.robot_calls import RobotCalls
 from vjepa2.planning.safety import SafetyFilter
 from vjepa2.planning.trace import Trace, TraceStep
-from vjepa2.protocols import Observation, Robot, Rollout, WorldModel
-
-Pixels = Callable[[Observation], Float[Tensor, "1 C H W"]]
+from vjepa2.protocols import Robot, Rollout, WorldModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +105,9 @@ class RecedingHorizon:
         """One episode, from the robot's `reset` to its `stop`; the robot is not closed.
 
         Whatever happens, the robot is told to stop and the trace is saved: what a robot raises,
-        silence beyond the timeout, refused actions and plans that fail end the episode with a
-        reason; errors in goals or models, and Ctrl-C, go on upwards afterwards.
+        silence beyond the timeout, observations of a wrong form, refused actions and plans that
+        fail end the episode with a reason. Errors in goals or models go on upwards afterwards, the
+        trace says "failed" and which; so does Ctrl-C, and the trace says "interrupted".
 
         Raises:
             OutputError: the trace cannot be written.
@@ -126,6 +124,11 @@ class RecedingHorizon:
             trace.reason, trace.error = "refused", str(error)
         except PlanningError as error:
             trace.reason, trace.error = "no plan", str(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            trace.reason, trace.error = "failed", f"{type(error).__name__}: {error}"
+            raise
         finally:
             failed = calls.stop()
             calls.end()
@@ -152,6 +155,7 @@ class _Running:
         self.latents: list[Tensor] = []
         self.states: list[Tensor] = []
         self.actions: list[Tensor] = []
+        self.watch, self.moved = FrozenWatch(), False
 
     def episode(self) -> str:
         """Steps until an end; the reason."""
@@ -167,6 +171,7 @@ class _Running:
             self._note(cost_now, action=action, plan=self.plan, clipped=clipped, facts=facts)
             self.calls.call("act", lambda action=action: robot.act(action))  # type: ignore[misc]
             self.actions.append(action)
+            self.moved = bool(action.any())
             self.taken += 1
             seen = self.calls.call("observe", robot.observe)
         self._take_in(seen)
@@ -177,10 +182,11 @@ class _Running:
             return "schedule done" if loop.goals.counts else "goals reached"
         return "steps used up"
 
-    def _take_in(self, seen: Observation) -> None:
-        state = torch.as_tensor(seen.state).detach().float().cpu()
+    def _take_in(self, answer: object) -> None:
+        seen, state = checked_observation(answer, state_size=self.loop.world.state_size)
+        self.watch.look(state, seen.time_seconds, moved=self.moved)
         self.loop.safety.checked_state(state, self.states[-1] if self.states else None)
-        self.latents.append(self.loop.world.encode(self.loop.pixels(seen))[-1])
+        self.latents.append(self.loop.world.encode(pixels_of(seen, self.loop.pixels))[-1])
         self.states.append(state)
         keep = self.loop.context
         self.latents, self.states = self.latents[-keep:], self.states[-keep:]

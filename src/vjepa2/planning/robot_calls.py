@@ -15,10 +15,14 @@ STOP_SECONDS = 5.0
 
 
 class _Caught:
-    """Keeps what a block raised: a robot is code of others, which may raise anything."""
+    """Keeps what a block raised: a robot is code of others, which may raise anything.
+
+    Also SystemExit: a driver that calls `sys.exit` must not end the program before the robot was
+    told to stop. Only Ctrl-C, which Python raises in the main thread, goes on upwards.
+    """
 
     def __init__(self) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __enter__(self) -> "_Caught":
         return self
@@ -29,7 +33,8 @@ class _Caught:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        self.error = error if isinstance(error, Exception) else None
+        main = threading.current_thread() is threading.main_thread()
+        self.error = None if main and isinstance(error, KeyboardInterrupt) else error
         return self.error is not None
 
 
@@ -111,7 +116,10 @@ class RobotCalls:
             threading.Thread(target=work, daemon=True, name="robot-stop").start()
         if not done.wait(STOP_SECONDS):
             return f"stop() did not answer within {STOP_SECONDS:g} s"
-        return "" if caught.error is None else f"stop() failed: {caught.error}"
+        if caught.error is None:
+            return ""
+        kind = "" if isinstance(caught.error, Exception) else f"{type(caught.error).__name__}: "
+        return f"stop() failed: {kind}{caught.error}"
 
     def end(self) -> None:
         """Let the thread go; the robot itself is not closed."""

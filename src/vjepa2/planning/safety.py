@@ -7,7 +7,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vjepa2.errors import UnsafeActionError, checked_number
-from vjepa2.planning.action_space import ActionSpace, Workspace
+from vjepa2.planning.action_space import (
+    ARM_GRIPPER,
+    ARM_NAMES,
+    ARM_POSITION,
+    ARM_ROTATION,
+    ActionSpace,
+    Workspace,
+)
+from vjepa2.poses import POSE_STATE_SIZE, angle_between, to_matrix
+
+TIMES_PER_ACTION = 10.0
+LEAST_CHANGE = 0.5
+LEAST_GRIPPER = 2.0  # a gripper may go through all of its range, 0 to 1, by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +32,10 @@ class SafetyFilter:
         workspace: where the state may be after the action; None: anywhere.
         excess: see above; 0 refuses everything out of bounds.
         max_state_change: largest change of a number of the state between two observations that is
-            believed; None: any. More means that the robot slipped, was moved, or reports wrongly.
+            believed. More means that the robot slipped, was moved, or reports wrongly. None: of an
+            arm (`arm_space`, `published_space`) ten times what the space allows per action, at
+            least 0.5 (metres; radians of the whole rotation; of the gripper 2); of others any. To
+            believe anything of an arm, give a large number.
     """
 
     space: ActionSpace
@@ -46,18 +61,35 @@ class SafetyFilter:
                 f"The robot reports a state with NaN or infinity: {_numbers(state)}. Nothing was "
                 "done; look at its sensors."
             )
-        if before is None or self.max_state_change is None:
+        if before is None:
+            return
+        if self.max_state_change is None:
+            self._check_arm(state, before)
             return
         change = (state - before).abs()
         # An angle that passes pi does not jump.
         change = torch.minimum(change, (change - 2 * torch.pi).abs())
         if change.max().item() > self.max_state_change:
             index = int(change.argmax())
-            raise UnsafeActionError(
-                f"State {index} jumped by {change.max().item():.3g} between two observations, "
-                f"believed are at most {self.max_state_change:g}. Look at the robot before it goes "
-                "on."
-            )
+            raise _jump(f"State {index}", change.max().item(), self.max_state_change)
+
+    def _check_arm(self, state: Tensor, before: Tensor) -> None:
+        """Jumps of an arm's pose; what else the numbers of a space may be is not known."""
+        if self.space.names != ARM_NAMES or len(state) != POSE_STATE_SIZE:
+            return
+        believed = (TIMES_PER_ACTION * self.space.scale(state)).tolist()
+        change = (state - before).abs().tolist()
+        for axis in (*ARM_POSITION, ARM_GRIPPER):
+            most = max(believed[axis], LEAST_GRIPPER if axis == ARM_GRIPPER else LEAST_CHANGE)
+            if change[axis] > most:
+                raise _jump(f"State {axis} ({ARM_NAMES[axis]})", change[axis], most)
+        # Euler angles jump where the hand does not, so the rotation is measured as a whole.
+        axes = list(ARM_ROTATION)
+        now, then = (to_matrix(pose[axes], "euler") for pose in (state, before))
+        turned = angle_between(then, now).item()
+        most = max(*(believed[axis] for axis in axes), LEAST_CHANGE)
+        if turned > most:
+            raise _jump("The hand's rotation", turned, most)
 
     def checked_action(
         self,
@@ -99,6 +131,13 @@ class SafetyFilter:
         if over.max().item() <= 1e-6:
             return action, False
         return self.space.actions(self.space.project(self.space.variables(action))), True
+
+
+def _jump(what: str, change: float, most: float) -> UnsafeActionError:
+    return UnsafeActionError(
+        f"{what} jumped by {change:.3g} between two observations, believed are at most {most:g} "
+        "(max_state_change). Look at the robot before it goes on."
+    )
 
 
 def _numbers(values: Tensor) -> str:

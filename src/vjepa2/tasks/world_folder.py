@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vjepa2.data.robot_spec import RobotSpec
@@ -28,9 +30,11 @@ from vjepa2.errors import (
     CheckpointFormatError,
     CheckpointNotFoundError,
     ConfigError,
+    DtypeError,
     ShapeError,
     check_choice,
     check_path,
+    described,
 )
 from vjepa2.files import write_json
 from vjepa2.models.action_model import VJEPA2ActionModel
@@ -45,6 +49,8 @@ from vjepa2.video.processor_options import FILE_NAME as PROCESSOR_FILE
 
 WORLD_FILE = "world.json"
 ROBOT_FILE = "robot.json"
+
+Pictures = UInt8[Tensor, "T C H W"] | UInt8[NDArray[np.uint8], "T C H W"]
 
 
 @dataclass(frozen=True)
@@ -108,30 +114,30 @@ class LoadedWorld:
             pictures.append(seen.frames[camera].permute(2, 0, 1)[None])
         return self._pixels(pictures)
 
-    def encode(
-        self, frames: UInt8[Tensor, "T C H W"] | Mapping[str, UInt8[Tensor, "T C H W"]]
-    ) -> Float[Tensor, "T N D"]:
+    def encode(self, frames: Pictures | Mapping[str, Pictures]) -> Float[Tensor, "T N D"]:
         """Features of pictures, RGB 0..255, any size.
 
         Args:
-            frames: of the camera, or of each by its name.
+            frames: of the camera, or of each by its name; tensors or arrays of numpy.
 
         Raises:
             ConfigError: a camera is missing.
-            ShapeError: the model sees several cameras at once, and one was given.
+            DtypeError: neither uint8 tensors nor uint8 arrays.
+            ShapeError: not [T, 3, H, W]; or the model sees several cameras at once, and one was
+                given.
         """
-        if isinstance(frames, Tensor):
+        if not isinstance(frames, Mapping):
             if self.settings.num_views > 1:
                 raise ShapeError(
                     f"This model sees {', '.join(self.settings.cameras)} at once: give their "
                     "frames by name."
                 )
-            return self.world.encode(self._pixels([frames]))
+            return self.world.encode(self._pixels([_as_tensor(frames)]))
         chosen = []
         for camera in self.cameras:
             name = next(iter(frames)) if camera is None else camera
             check_choice("camera", name, frames)
-            chosen.append(frames[name])
+            chosen.append(_as_tensor(frames[name]))
         return self.world.encode(self._pixels(chosen))
 
     def encode_episode(
@@ -148,6 +154,23 @@ class LoadedWorld:
         ]
         model = self.world.model
         return torch.cat(made, dim=2).to(model.device, model.dtype)
+
+
+def _as_tensor(pictures: object) -> UInt8[Tensor, "T C H W"]:
+    if isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8:
+        pictures = torch.tensor(pictures)
+    if not isinstance(pictures, Tensor) or pictures.dtype != torch.uint8:
+        got = getattr(pictures, "dtype", None)
+        raise DtypeError(
+            "Pictures must be a uint8 tensor or numpy array [T, 3, H, W], RGB 0..255, got "
+            f"{described(pictures) if got is None else f'{type(pictures).__name__} of {got}'}."
+        )
+    if pictures.ndim != 4 or pictures.shape[1] != 3:
+        raise ShapeError(
+            f"Pictures must be [T, 3, H, W], got {list(pictures.shape)}. From [T, H, W, 3]: "
+            "tensor.permute(0, 3, 1, 2), array.transpose(0, 3, 1, 2)."
+        )
+    return pictures
 
 
 def save_world(
