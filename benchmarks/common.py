@@ -7,6 +7,7 @@ stand beside it only to give an idea.
 import argparse
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import statistics
@@ -118,3 +119,15 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def load(what: str, hardware: str = "cpu") -> dict[str, Any]:
+    """Content of the newest result file."""
+    path = max(RESULTS.glob(f"{what}_{hardware}_20????.json"))
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def verdict(met: bool) -> str:
+    """Met, or missed and said so."""
+    return "met" if met else "**missed**"

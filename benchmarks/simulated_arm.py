@@ -7,7 +7,7 @@ drive   Recipe `simulated_arm` learns from recordings of a mixture of scripted w
         50 problems "reach", 30 "push" and 30 "pick_place" to goals given as pictures, beside
         random actions, none, a search by state, and two searches with the simulator itself.
 rank    Models of different quality (stopped early, small pictures, few recordings, actions that
-        belong to other moments, states a step late) are scored by their report card on held-out
+        belong to other moments) are scored by their report card on held-out
         recordings and try the same 20 problems "reach"; Spearman's correlation of score and share
         of solved problems, and of score and final distance.
 
@@ -53,10 +53,10 @@ MODELS: dict[str, tuple[int, tuple[str, ...], int, str]] = {
     "40 updates": (40, (), EPISODES, ""),
     "100 updates": (100, (), EPISODES, ""),
     "250 updates": (250, (), EPISODES, ""),
+    "2000 updates": (2000, (), EPISODES, ""),
     "48 px": (150, ("crop_size=48",), EPISODES, ""),
     "10 recordings": (120, (), 10, ""),
     "shuffled actions": (120, (), 100, "shuffled"),
-    "a step late": (120, (), 100, "late"),
 }
 
 
@@ -108,8 +108,6 @@ def spoiled(data: Path, folder: Path, *, count: int, how: str) -> Path:
         if how == "shuffled":
             # States that belong to other moments: what is derived from them are other actions.
             states = states[generator.permutation(len(states))]
-        if how == "late":
-            states = np.concatenate([states[:1], states[:-1]])
         np.savez(making / f"{number:04d}.npz", observations=frames, states=states)
     # The pictures of such files belong to a camera without a name.
     spec = RobotSpec.from_file(data / ROBOT_NAME).model_copy(update={"camera": None})

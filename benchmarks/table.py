@@ -8,9 +8,9 @@ A test holds that the README shows what the files say.
 
 import json
 from pathlib import Path
-from typing import Any
 
-from benchmarks.common import RESULTS, parser
+from benchmarks.common import load, parser, verdict
+from benchmarks.table_robots import robot_rows
 from vjepa2.tasks.scene_card import RIVALS
 from vjepa2.tasks.scene_tasks import LONG_RANGE
 from vjepa2.weights.hub import shipped_folder
@@ -18,18 +18,6 @@ from vjepa2.weights.hub import shipped_folder
 ROOT = Path(__file__).parent.parent
 BEGIN = "<!-- table: begin (python -m benchmarks.table --write) -->"
 END = "<!-- table: end -->"
-
-
-def load(what: str, hardware: str = "cpu") -> dict[str, Any]:
-    """Content of the newest result file."""
-    path = max(RESULTS.glob(f"{what}_{hardware}_20????.json"))
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
-def verdict(met: bool) -> str:
-    """Met, or missed and said so."""
-    return "met" if met else "**missed**"
 
 
 def at_least(value: float, bar: float) -> str:
@@ -225,6 +213,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
         *pretraining_rows(),
         *probe_rows(),
         *anticipation_rows(),
+        *robot_rows(),
         *world_rows(),
     ]
 
