@@ -28,6 +28,7 @@ from vjepa2.tasks.anticipate_files import anticipate_files, open_model, read_hor
 from vjepa2.tasks.anticipate_video import anticipate_video
 from vjepa2.tasks.anticipator_folder import (
     AnticipatorFile,
+    encoder_mark,
     join_published_probe,
     load_anticipator,
     save_anticipator,
@@ -234,3 +235,16 @@ def test_recipes_are_listed_and_a_missing_run_is_named(tmp_path: Path) -> None:
     assert "ek100_published_anchor" in call("--recipes").stdout
     done = call("--out", tmp_path / "none")
     assert done.exit_code == 2 and "no run in" in done.stderr
+
+
+def test_a_probe_knows_its_encoder_in_half_precision() -> None:
+    """Files of half precision are trained on as float32: the same values are the same encoder."""
+    model = VJEPA2Model.from_pretrained("world-tiny")
+    assert model.dtype == torch.float16
+    for future in (AnticipationSettings(tokens="encoder"), AnticipationSettings(tokens="both")):
+        stored = encoder_mark(VJEPA2Model.from_pretrained("world-tiny").float(), future)
+        assert encoder_mark(model, future) == stored
+        with torch.no_grad():
+            other = VJEPA2Model.from_pretrained("world-tiny")
+            next(other.encoder.parameters()).add_(0.01)
+        assert encoder_mark(other, future) != stored

@@ -43,10 +43,11 @@ def checked_observation(seen: object, *, state_size: int) -> tuple[Observation, 
                 f"The picture of camera {camera!r} must be a torch tensor [H, W, 3], uint8 RGB, "
                 f"got {_form(frame)}. An array of numpy becomes one by torch.from_numpy."
             )
-    state = seen.state
+    state: object = seen.state  # a robot may report anything
     numbers = isinstance(state, Tensor) and not (state.is_complex() or state.dtype == torch.bool)
-    numbers |= isinstance(state, np.ndarray) and state.dtype.kind in "fiu"
-    if not numbers or tuple(state.shape) != (state_size,):
+    if isinstance(state, np.ndarray):
+        numbers = state.dtype.kind in "fiu"
+    if not numbers or tuple(getattr(state, "shape", ())) != (state_size,):
         raise RobotError(
             f"The state of an observation must be a tensor of {state_size} numbers, as the world "
             f"model was trained on, got {_form(state)}."

@@ -117,9 +117,17 @@ def save_anticipator(
 
 
 def encoder_mark(model: VJEPA2Model, future: AnticipationSettings) -> str:
-    """Mark of all weights that a probe's tokens come from: the predictor's too, if it is read."""
+    """Mark of all weights that a probe's tokens come from: the predictor's too, if it is read.
+
+    As float32, in which training holds them: a file may hold the same values in half precision.
+    """
     source = model.encoder if future.tokens == "encoder" else model
-    return weights_mark(source.state_dict())
+    return weights_mark(
+        {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in source.state_dict().items()
+        }
+    )
 
 
 def has_fresh_predictor(model: VJEPA2Model) -> bool:
