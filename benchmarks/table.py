@@ -278,6 +278,7 @@ def probe_rows() -> list[tuple[str, str, str, str, str]]:
     cache = load("probe_cache")["results"]
     least = f"slowest of {cache['repeats']}: {cache['speedup_min']:.1f}x"
     same = not cache["accuracy_difference"] and not cache["loss_difference"]
+    outcome = "same result" if same else "other result"
     kills = load("probe_kills")["results"]
     all_well = kills["every_resume_worked"] and kills["results_equal"] and kills["model_equal"]
     return [
@@ -304,7 +305,7 @@ def probe_rows() -> list[tuple[str, str, str, str, str]]:
         ),
         (
             f"features kept on the disk vs. encoded every epoch, {cache['epochs']} epochs",
-            f"{cache['speedup_median']:.1f}x faster ({least}), {'same' if same else 'other'} result",
+            f"{cache['speedup_median']:.1f}x faster ({least}), {outcome}",
             "8x",
             verdict(cache["speedup_median"] >= 8 and same),
             "probe_cache",
