@@ -94,6 +94,19 @@ def test_a_probe_run_shows_all_heads(tmp_path: Path) -> None:
     assert summary["state"] == "not learned" and "commonest class (80.0 %)" in summary["advice"]
 
 
+def test_losses_of_two_heads_are_not_compared(tmp_path: Path) -> None:
+    """One head is best first, another in the end; the loss of either falls all the time."""
+    shown = [((5, 0.6), (4, 0.9)), ((5, 0.55), (6, 0.8)), ((5, 0.5), (8, 0.7))]
+    measured = [
+        {"step": n, "epoch": n, "heads": [{"top1": top / 10, "loss": loss} for top, loss in heads]}
+        for n, heads in enumerate(shown, start=1)
+    ]
+    run = write_run(tmp_path / "run", PROBE, measured)
+    summary = run_summary(read_run(run))
+    assert summary["state"] == "learning"
+    assert [summary["best"][name] for name in ("top1", "loss")] == [0.8, 0.7]
+
+
 def anticipated(name: str, accuracy: float, recall: float) -> dict[str, Any]:
     return {
         "seconds": 1.0, "head": "action", "name": name, "accuracy": accuracy, "recall": recall,

@@ -93,17 +93,20 @@ def _floor(record: RunRecord, name: str) -> tuple[float | None, str]:
 
 
 def measured_rows(record: RunRecord) -> list[Row]:
-    """Measurements on validation in order: of a probe run those of its best head each time.
+    """Measurements on validation in order: of a probe run those of one head, the best at the end.
 
-    Only names with finite numbers; a measurement that was made again counts once.
+    Of another head each time, losses could not be compared. Only names with finite numbers; a
+    measurement that was made again counts once.
     """
     found: dict[int, Row] = {}
+    chosen = -1
     for row in record.validation:
-        numbers = row
-        heads = row.get("heads")
-        if isinstance(heads, list) and heads:
-            own = [head for head in heads if isinstance(head, dict)]
-            numbers = max(own, key=lambda head: finite(head.get("top1")) or 0.0, default={})
+        own = _dicts(row.get("heads"))
+        if own:
+            chosen = max(range(len(own)), key=lambda at: finite(own[at].get("top1")) or 0.0)
+    for row in record.validation:
+        own = _dicts(row.get("heads"))
+        numbers = own[chosen] if chosen < len(own) and own else row
         kept = {
             name: value
             for name, one in numbers.items()

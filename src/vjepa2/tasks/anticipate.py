@@ -222,12 +222,14 @@ def _announce(config: AnticipateConfig, events: EventSets, trainer: Anticipation
     """Say on stderr what is learned from what."""
     clips = config.clips
     ahead = clips.train_seconds or (clips.seconds, clips.seconds)
+    edge = "stop" if clips.anchor == "published" else "start"
+    until = f"{ahead[0]:g}" if ahead[0] == ahead[1] else f"{ahead[0]:g} to {ahead[1]:g}"
     heads = ", ".join(f"{name} {count}" for name, count in trainer.heads.items())
     table = {
         "Events": f"{len(events.train)} to learn from, {len(events.val)} to measure on",
         "Classes": heads,
-        "Contexts": f"{clips.num_frames} frames at {clips.fps:g} per second, over {ahead[0]:g} to "
-        f"{ahead[1]:g} s before the event's start",
+        "Contexts": f"{clips.num_frames} frames at {clips.fps:g} per second, which end {until} s "
+        f"before the event's {edge}",
         "Probes": f"{len(trainer.probes)}: {', '.join(trainer.choices)}",
         "Updates": f"{trainer.schedule.num_steps}: {config.schedule.epochs} epochs of "
         f"{trainer.per_epoch}, {trainer.batch_size} events each",
