@@ -121,6 +121,19 @@ def test_sixty_frames_a_second_of_a_log_of_fifteen(tmp_path: Path) -> None:
     assert "missing frames" in serious(check_robot_data(tmp_path, spec))
 
 
+def test_a_rate_that_nobody_stated_is_told(tmp_path: Path) -> None:
+    states = arm_states(40, seed=0)
+    pixels = arm_frames(states).permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "0.npz", observations=pixels, states=states)
+    report = check_robot_data(tmp_path, SPEC)
+    [finding] = [one for one in report.findings if one.cause == "rate"]
+    assert "4 moments a second are assumed" in finding.text and "control_rate_hz" in finding.advice
+    stated = SPEC.model_copy(update={"control_rate_hz": 15.0})
+    report = check_robot_data(tmp_path, stated)
+    assert report.rates_hz == pytest.approx((15, 15, 15))
+    assert not [one for one in report.findings if one.cause == "rate"]
+
+
 def test_damaged_episodes_do_not_stop_the_check(tmp_path: Path) -> None:
     states = arm_states(40)
     folder = write_v21(tmp_path / "set", [(states, states)] * 2)

@@ -54,7 +54,7 @@ def check_data(
         values, text = report.values(), report.text()
         if out is not None:
             broken = {finding.episode for finding in report.findings if finding.episode}
-            episodes = read_episodes(data, layout=kind)
+            episodes = read_episodes(data, layout=kind, fps=spec.control_rate_hz)
             names = [name for name in episodes.names if name not in broken]
             episode = episodes[episodes.names.index(names[0])] if names else None
             write_robot_data_page(

@@ -168,9 +168,11 @@ def check_robot_data(
         MissingExtraError: a package for this layout is not installed.
     """
     checked_integer("max_videos", max_videos, least=0)
-    episodes = read_episodes(path, layout=layout)
+    episodes = read_episodes(path, layout=layout, fps=spec.control_rate_hz)
     findings: list[Finding] = []
     readable = _readable(episodes, spec, findings, quiet=quiet)
+    if episodes.layout != "droid":  # whose log has a known rate
+        findings += _assumed_rate(readable, spec)
     nominal = episodes.facts.get("nominal_fps")
     for episode in readable:
         findings += check_times(episode, nominal_hz=nominal)
@@ -222,6 +224,24 @@ def _readable(
             continue
         kept.append(episode)
     return kept
+
+
+def _assumed_rate(episodes: Sequence[Episode], spec: RobotSpec) -> list[Finding]:
+    """Rates that nobody stated: the recordings hold no times, the specification no rate."""
+    assumed = [e for e in episodes if str(e.facts.get("times", "")).startswith("assumed")]
+    if not assumed or spec.control_rate_hz is not None:
+        return []
+    rate = assumed[0].rate_hz
+    return [
+        Finding(
+            "rate",
+            False,
+            f"{len(assumed)} of {len(episodes)} episodes hold no times; {rate:g} moments a second "
+            "are assumed, not measured.",
+            "Record the times (seconds) beside the states, or set control_rate_hz in the robot's "
+            "specification; with a wrong rate every action is learned wrongly.",
+        )
+    ]
 
 
 def _some(episodes: Sequence[Episode], count: int) -> list[Episode]:

@@ -255,7 +255,7 @@ def report_card(
     """
     config = ReportCardConfig() if config is None else config
     spec = loaded.spec if spec is None else spec
-    episodes = read_episodes(path, layout=layout)
+    episodes = read_episodes(path, layout=layout, fps=spec.control_rate_hz)
     data = read_recordings(loaded, episodes, spec, config, quiet=quiet)
     checked = check_robot_data(path, spec, layout=layout, fps=loaded.fps, quiet=quiet)
     return _card(loaded, data, checked.findings, str(path), config)

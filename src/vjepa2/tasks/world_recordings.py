@@ -83,7 +83,7 @@ def read_recordings(config: WorldModelTraining, *, quiet: bool = False) -> Recor
     """
     data, spec = config.data, config.robot
     assert data.path is not None and spec is not None  # `check_complete` was called
-    episodes = read_episodes(data.path, layout=data.layout)
+    episodes = read_episodes(data.path, layout=data.layout, fps=spec.control_rate_hz)
     cameras: tuple[str | None, ...] = data.cameras or (spec.camera,)
     held_out = _held_out(len(episodes), share=data.val_share, seed=config.seed)
     items: list[Recording] = []
