@@ -131,3 +131,12 @@ def test_mistakes_are_named() -> None:
         to_matrix(torch.tensor([1.0, 0.0, 0.0, 2.0, 0.0, 0.0]), "six")
     with pytest.raises(ShapeError, match=r"\[..., 7\], got \[6\]"):
         pose_difference(torch.zeros(6), torch.zeros(6))
+
+
+def test_matrices_that_are_no_rotations_are_refused() -> None:
+    turned = to_matrix(torch.tensor([0.3, -0.2, 1.0], dtype=torch.float64), "euler")
+    assert torch.equal(to_matrix(turned.flatten(), "matrix"), turned)
+    mirrored = turned * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)
+    for wrong in (mirrored, 1.1 * turned, torch.full((3, 3), torch.nan)):
+        with pytest.raises(InputError, match="Rotation matrices"):
+            to_matrix(wrong.flatten(), "matrix")

@@ -36,8 +36,9 @@ def to_matrix(rotation: Float[Tensor, "*B R"], kind: Rotation) -> Float[Tensor, 
     Raises:
         ConfigError: the representation does not exist.
         ShapeError: the last axis does not hold its numbers.
-        InputError: quaternions that are not of unit length (1 percent is allowed and mended), or
-            six numbers from which no rotation can be made.
+        InputError: quaternions that are not of unit length (1 percent is allowed and mended),
+            matrices that are no rotations (1 percent is allowed), or six numbers from which no
+            rotation can be made.
     """
     check_choice("Rotation", kind, ROTATIONS)
     if rotation.ndim < 1 or rotation.shape[-1] != ROTATION_SIZES[kind]:
@@ -45,8 +46,7 @@ def to_matrix(rotation: Float[Tensor, "*B R"], kind: Rotation) -> Float[Tensor, 
             f"Rotations as {kind} are [..., {ROTATION_SIZES[kind]}], got {list(rotation.shape)}."
         )
     if kind == "matrix":
-        matrix: Tensor = rotation.unflatten(-1, (3, 3))
-        return matrix
+        return _checked_matrix(rotation.unflatten(-1, (3, 3)))
     makers: dict[str, Callable[[Tensor], Tensor]] = {
         "euler": _from_euler,
         "quaternion": _from_quaternion,
@@ -95,6 +95,18 @@ def _from_euler(angles: Tensor) -> Tensor:
         (-sy, cy * sx, cy * cx),
     )
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def _checked_matrix(matrix: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
+    found = matrix.detach()
+    off = (found @ found.transpose(-1, -2) - torch.eye(3).to(found)).abs()
+    if not (off <= UNIT_TOLERANCE).all() or (torch.linalg.det(found.double()) < 0).any():
+        raise InputError(
+            "Rotation matrices must have orthogonal rows of length 1 and no mirroring; these miss "
+            f"it by up to {off.max().item():.3g}. Expected are nine numbers, row by row: look "
+            "whether the columns are the right ones."
+        )
+    return matrix
 
 
 def _from_quaternion(quaternion: Tensor) -> Tensor:

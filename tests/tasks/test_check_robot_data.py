@@ -134,6 +134,16 @@ def test_a_rate_that_nobody_stated_is_told(tmp_path: Path) -> None:
     assert not [one for one in report.findings if one.cause == "rate"]
 
 
+def test_a_gripper_in_metres_is_told(tmp_path: Path) -> None:
+    """0.08 m open to 0 m closed, where 0 to 1 was declared."""
+
+    def widths(rows: np.ndarray) -> np.ndarray:
+        return np.column_stack([rows[:, :6], 0.08 * (1 - rows[:, 6])])
+
+    report = check_robot_data(write(tmp_path, states=widths), SPEC)
+    assert [one for one in report.findings if one.cause == "gripper" and "uses only" in one.text]
+
+
 def test_damaged_episodes_do_not_stop_the_check(tmp_path: Path) -> None:
     states = arm_states(40)
     folder = write_v21(tmp_path / "set", [(states, states)] * 2)

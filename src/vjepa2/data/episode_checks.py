@@ -45,6 +45,7 @@ LARGEST_JOINT = 4 * math.pi
 GAP = 1.6  # of a usual step in time
 GRIPPER_SLACK = 0.05
 GRIPPER_ENDS = 0.2
+GRIPPER_USED = 0.15  # of the declared range, by a gripper that is used
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,9 @@ def _gripper(raw: Numbers, closed: Numbers, spec: RobotSpec) -> list[Finding]:
         return [Finding("gripper", True, where, advice)]
     if most - least < 1e-6:
         return [Finding("gripper", False, f"{where} It never moves.", advice)]
+    if most - least < GRIPPER_USED:
+        share = f"{where} It uses only {most - least:.1%} of that."
+        return [Finding("gripper", False, share, advice)]
     if least > GRIPPER_ENDS and most < 1 - GRIPPER_ENDS:
         return [Finding("gripper", True, f"{where} It is never near either end.", advice)]
     return []
