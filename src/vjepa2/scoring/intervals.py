@@ -54,8 +54,7 @@ def bootstrap_interval(
     Returns:
         The measure on all samples and its interval. With one group nothing is known about other
         groups: both ends are NaN. Where all draws give 0 or all give 1 (everything right) there
-        would be an interval of no width; Wilson's interval over the groups is given instead. Where
-        all draws give another same number, both ends are NaN too: too few groups to tell.
+        would be an interval of no width; Wilson's interval over the groups is given instead.
 
     Raises:
         ShapeError: values and groups differ in number, or are empty.
@@ -106,8 +105,6 @@ def bootstrap_interval(
         )
         if whole in (0.0, 1.0) and bool((found == whole).all()):
             return Interval(whole, *wilson_interval(count * whole, count, level=level))
-    if bool((found == found[0]).all()):
-        return Interval(whole, math.nan, math.nan)
     low, high = torch.quantile(checked_finite("Drawn values", found), ends).tolist()
     return Interval(whole, low, high)
 
