@@ -168,11 +168,11 @@ def _gripper(raw: Numbers, closed: Numbers, spec: RobotSpec) -> list[Finding]:
         return [Finding("gripper", True, where, advice)]
     if most - least < 1e-6:
         return [Finding("gripper", False, f"{where} It never moves.", advice)]
+    if least > GRIPPER_ENDS and most < 1 - GRIPPER_ENDS:
+        return [Finding("gripper", True, f"{where} It is never near either end.", advice)]
     if most - least < GRIPPER_USED:
         share = f"{where} It uses only {most - least:.1%} of that."
         return [Finding("gripper", False, share, advice)]
-    if least > GRIPPER_ENDS and most < 1 - GRIPPER_ENDS:
-        return [Finding("gripper", True, f"{where} It is never near either end.", advice)]
     return []
 
 

@@ -28,7 +28,7 @@ def read_episodes(
             `.csv` file, or a folder of these.
         layout: "auto" finds out.
         state_key, action_key: features of LeRobot that are states and actions.
-        fps: rate of the log where it holds no times: None takes that of DROID, 15, or 4.
+        fps: rate of .npz and .csv that hold no times; None takes 4. DROID's own is 15.
 
     Raises:
         DataNotFoundError: nothing is there.
@@ -44,7 +44,7 @@ def read_episodes(
         return read_lerobot(place, state_key=state_key, action_key=action_key)
     rate = {} if fps is None else {"fps": fps}
     if found == "droid":
-        return read_droid(place) if fps is None else read_droid(place, log_hz=fps)
+        return read_droid(place)  # whose log has a rate of its own
     return read_npz(place, **rate) if found == "npz" else read_csv(place, **rate)
 
 
