@@ -134,6 +134,23 @@ def test_a_rate_that_nobody_stated_is_told(tmp_path: Path) -> None:
     assert not [one for one in report.findings if one.cause == "rate"]
 
 
+def test_a_droid_log_keeps_its_own_rate(tmp_path: Path) -> None:
+    """Whatever rate the robot's specification states: the log was written at 15 Hz."""
+    states = arm_states(40)
+    write_droid(tmp_path / "one", states, arm_frames(states), fps=15)
+    slow = RobotSpec(gripper_column=6, control_rate_hz=4.0)
+    assert check_robot_data(tmp_path, slow).rates_hz == pytest.approx((15, 15, 15))
+
+
+def test_a_gripper_near_neither_end_is_serious(tmp_path: Path) -> None:
+    """Also where it moves little."""
+
+    def halfway(rows: np.ndarray) -> np.ndarray:
+        return np.column_stack([rows[:, :6], 0.45 + 0.1 * rows[:, 6]])
+
+    assert "gripper" in serious(check_robot_data(write(tmp_path, states=halfway), SPEC))
+
+
 def test_a_gripper_in_metres_is_told(tmp_path: Path) -> None:
     """0.08 m open to 0 m closed, where 0 to 1 was declared."""
 
