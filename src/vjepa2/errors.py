@@ -27,7 +27,8 @@
     │   ├── DataNotFoundError (FileNotFoundError)
     │   ├── ListError                       a list of files is malformed: columns, lines
     │   ├── BadFilesError                   too many of the files cannot be read
-    │   ├── EpisodeError                    a robot's episode: frames, lengths, NaN, times
+    │   ├── EpisodeError                    a robot's episode: lengths, NaN, times
+    │   │   └── MissingFramesError          its video lacks frames
     │   ├── LeakError                       what is evaluated was trained on, or seen too early
     │   └── DataWorkerError (RuntimeError)  a decoding process died
     ├── TrainingError (RuntimeError)        a run cannot start or go on
@@ -188,6 +189,10 @@ class BadFilesError(DataError):
 
 class EpisodeError(DataError):
     """An episode of a robot cannot be used: missing frames, unequal lengths, NaN, no states."""
+
+
+class MissingFramesError(EpisodeError):
+    """The video of an episode lacks frames that the episode needs."""
 
 
 class LeakError(DataError):

@@ -131,7 +131,81 @@ def test_a_rate_that_nobody_stated_is_told(tmp_path: Path) -> None:
     stated = SPEC.model_copy(update={"control_rate_hz": 15.0})
     report = check_robot_data(tmp_path, stated)
     assert report.rates_hz == pytest.approx((15, 15, 15))
+    assert "15.00 Hz (15.00 to 15.00); 1 episodes hold no times: not measured" in report.text()
     assert not [one for one in report.findings if one.cause == "rate"]
+
+
+def six(folder: Path, **changed: Any) -> Path:
+    """Six episodes of which the third is changed by the given functions of its arrays."""
+    folder.mkdir(parents=True)
+    for number in range(6):
+        states = arm_states(30, seed=number)
+        arrays = {
+            "observations": arm_frames(states).permute(0, 2, 3, 1).numpy(),
+            "states": states,
+            "times": np.arange(30) / 4.0,
+        }
+        if number == 2:
+            arrays |= {name: change(arrays[name]) for name, change in changed.items()}
+        np.savez(folder / f"{number}.npz", **arrays)
+    return folder
+
+
+@pytest.mark.parametrize("column", ["positions", "angles"])
+def test_one_episode_in_another_unit_is_named(tmp_path: Path, column: str) -> None:
+    def in_other_unit(rows: np.ndarray) -> np.ndarray:
+        factors = np.ones(7)
+        factors[slice(0, 3) if column == "positions" else slice(3, 6)] = (
+            1000 if column == "positions" else 180 / np.pi
+        )
+        return rows * factors
+
+    report = check_robot_data(six(tmp_path / "mixed", states=in_other_unit), SPEC)
+    found = [one for one in report.findings if one.cause == "units"]
+    # The set's own unit is right, and is not blamed.
+    assert [(one.episode, one.serious) for one in found] == [("2", True)]
+    assert "this episode" in found[0].advice
+    assert not check_robot_data(six(tmp_path / "alike"), SPEC).findings
+
+
+def test_times_in_milliseconds_are_told(tmp_path: Path) -> None:
+    report = check_robot_data(six(tmp_path / "set", times=lambda times: 1000 * times), SPEC)
+    [found] = [one for one in report.findings if one.cause == "rate" and one.serious]
+    assert found.episode == "2" and "milliseconds" in found.advice
+
+
+def test_uneven_steps_are_told_once_with_rates_that_fit(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in range(2):
+        states = arm_states(30, seed=number)
+        np.savez(
+            folder / f"{number}.npz",
+            observations=arm_frames(states).permute(0, 2, 3, 1).numpy(),
+            states=states,
+            times=np.arange(30) / 5.0,
+        )
+    [found] = [one for one in check_robot_data(folder, SPEC).findings if one.cause == "rate"]
+    assert "0.2 to 0.4 s" in found.text and "data.fps=5, 2.5," in found.advice
+    assert not check_robot_data(folder, SPEC, fps=2.5).findings
+
+
+def test_every_video_is_opened(tmp_path: Path) -> None:
+    """Also those of which no frame is decoded."""
+    for number in range(12):
+        states = arm_states(10, seed=number)
+        rows = "\n".join(",".join(f"{value:.6f}" for value in row) for row in states)
+        (tmp_path / f"e{number:02d}.csv").write_text(f"s0,s1,s2,s3,s4,s5,s6\n{rows}\n")
+        save(tmp_path / f"e{number:02d}.mp4", arm_frames(states), fps=4)
+    (tmp_path / "e03.mp4").write_bytes(b"no video")
+    save(tmp_path / "e05.mp4", arm_frames(arm_states(6)), fps=4)
+    stated = SPEC.model_copy(update={"control_rate_hz": 4.0})
+    report = check_robot_data(tmp_path, stated, max_videos=1)
+    assert {(one.episode, one.cause) for one in report.findings if one.serious} == {
+        ("e03", "unreadable"),
+        ("e05", "missing frames"),
+    }
+    assert report.num_looked_at == 1 and "frames of 1 episodes looked at" in report.text()
 
 
 def test_a_droid_log_keeps_its_own_rate(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks of recorded numbers: units, ranges, the gripper, rates and gaps.
+"""Checks of recorded numbers: units, ranges, the gripper, jumps (`clock_checks`: rates, gaps).
 
 Each check returns findings: what was seen, with numbers, and what to change. What recordings do not
 decide is not guessed at.
@@ -13,8 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from vjepa2.data.robot_spec import METRES, RobotSpec
-from vjepa2.data.trajectories import SAME_RATE, Episode, Numbers, VideoFrames
-from vjepa2.video.reader import VideoReader
+from vjepa2.data.trajectories import SAME_RATE, Episode, Numbers
 
 Cause = Literal[
     "unreadable",
@@ -39,10 +38,12 @@ Cause = Literal[
 LARGEST_REACH = 4.0
 SMALLEST_REACH = 0.02
 LIKELY_REACH = (0.15, 2.5)
+# How often the reach of one episode is that of the others before they have different units: of
+# metres, centimetres and millimetres the nearest are 10 apart, but so may be two tasks.
+OTHER_UNIT = 30.0
 LARGEST_SPEED = 5.0  # metres per second, of a hand
 LARGEST_TURN = 2 * math.pi * 1.02
 LARGEST_JOINT = 4 * math.pi
-GAP = 1.6  # of a usual step in time
 GRIPPER_SLACK = 0.05
 GRIPPER_ENDS = 0.2
 GRIPPER_USED = 0.15  # of the declared range, by a gripper that is used
@@ -65,6 +66,37 @@ class Finding:
     text: str
     advice: str
     episode: str = ""
+
+
+def check_alike(episodes: Sequence[Episode], spec: RobotSpec) -> list[Finding]:
+    """Episodes whose numbers are in another unit than those of the others; none of fewer than 3."""
+    if spec.kind != "arm_pose" or len(episodes) < 3:
+        return []
+    found = []
+    columns = [("Positions", spec.positions, "position_unit", spec.position_unit)]
+    if spec.rotation in ("euler", "axis_angle"):
+        columns.append(("Angles", spec.rotations, "angle_unit", spec.angle_unit))
+    for what, where, setting, unit in columns:
+        reach = np.array([np.abs(episode.states[:, list(where)]).max() for episode in episodes])
+        usual = float(np.median(reach))
+        far = reach > OTHER_UNIT * usual
+        if what == "Angles":
+            # Hardly turning is no other unit; what no angle in radians reaches is.
+            far = (reach > LARGEST_TURN) & (usual <= LARGEST_TURN)
+        else:
+            far |= reach * OTHER_UNIT < usual
+        found += [
+            Finding(
+                "units",
+                True,
+                f"{what} reach {reach[number]:.4g} in this episode and {usual:.4g} in the others.",
+                f"Bring this episode to the unit of the others ({setting}={unit!r}), or leave it "
+                "out.",
+                episodes[number].name,
+            )
+            for number in np.flatnonzero(far).tolist()
+        ]
+    return found
 
 
 def check_numbers(
@@ -174,92 +206,6 @@ def _gripper(raw: Numbers, closed: Numbers, spec: RobotSpec) -> list[Finding]:
         share = f"{where} It uses only {most - least:.1%} of that."
         return [Finding("gripper", False, share, advice)]
     return []
-
-
-def check_times(episode: Episode, *, nominal_hz: float | None) -> list[Finding]:
-    """Gaps and rate of one episode's clock."""
-    if len(episode) < 3:
-        return []
-    steps = np.diff(episode.times_seconds)
-    usual = float(np.median(steps))
-    found = []
-    gaps = np.flatnonzero(steps > GAP * usual)
-    if len(gaps):
-        lost = int(np.rint(steps[gaps] / usual - 1).sum())
-        first = float(episode.times_seconds[gaps[0]])
-        found.append(
-            Finding(
-                "missing frames",
-                True,
-                f"{lost} moments are missing in {len(gaps)} gaps, the first after {first:.3f} s "
-                f"(steps are {1000 * usual:.0f} ms, there {1000 * steps[gaps[0]]:.0f} ms).",
-                "Cut the episode at its gaps: an action across one is several actions.",
-                episode.name,
-            )
-        )
-    rate = episode.rate_hz
-    if nominal_hz is not None and abs(rate / nominal_hz - 1) > SAME_RATE:
-        found.append(
-            Finding(
-                "rate",
-                True,
-                f"The data set declares {nominal_hz:g} Hz; time stamps are {rate:.2f} Hz.",
-                f"Trust the time stamps: resample by them, and correct the rate to {rate:.3g}.",
-                episode.name,
-            )
-        )
-    return found
-
-
-def check_video(episode: Episode, camera: str, *, fps: float | None) -> list[Finding]:
-    """Frames and rate of a video against the log of its episode.
-
-    Args:
-        fps: moments per second that are to be trained on, for the consequences in words.
-
-    Raises:
-        VideoError: the video cannot be read.
-        EpisodeError: it lacks frames.
-    """
-    source = episode.cameras[camera]
-    if not isinstance(source, VideoFrames):
-        return []
-    with VideoReader(source.path, num_ffmpeg_threads=1) as reader:
-        source.positions(reader)
-        declared, count = reader.metadata.average_fps, len(reader)
-    rate = episode.rate_hz
-    if not episode.facts.get("frames_are_logged_rows") or not math.isfinite(rate):
-        return []
-    who = f"Camera {camera!r}"
-    if count > len(episode) * (1 + SAME_RATE) + 1:
-        return [
-            Finding(
-                "rate",
-                True,
-                f"{who}: {count} frames for {len(episode)} rows of the log; row i is read as frame "
-                f"i, so that frames fall behind by a factor of {count / len(episode):.2f}.",
-                "Give the number of each row's frame (column 'frame' of a table), or cut the video "
-                f"to {rate:.3g} frames per second.",
-                episode.name,
-            )
-        ]
-    if abs(declared / rate - 1) <= SAME_RATE:
-        return []
-    goal = 4.0 if fps is None else fps
-    step = math.ceil(declared / goal)
-    return [
-        Finding(
-            "rate",
-            False,
-            f"{who}: the video declares {declared:.4g} frames a second, its {count} frames were "
-            f"logged at {rate:.4g} Hz. Taken at its word, {goal:g} moments a second are every "
-            f"{step}th frame: {step / rate:.2f} s of the log, not {1 / goal:.2f} s.",
-            f"Use the log's clock: every {max(1, round(rate / goal))}th row for {goal:g} moments a "
-            "second (resample() does). Only to repeat the published training take the video's, "
-            "with published_indices().",
-            episode.name,
-        )
-    ]
 
 
 def check_jumps(episode: Episode, states: Tensor, spec: RobotSpec) -> list[Finding]:

@@ -23,6 +23,7 @@ from vjepa2.errors import (
     ConfigError,
     EpisodeError,
     InputError,
+    MissingFramesError,
     VideoError,
     check_choice,
     checked_number,
@@ -51,7 +52,7 @@ class FrameSource(Protocol):
 
         Raises:
             VideoError: the file cannot be read.
-            EpisodeError: the file has fewer frames than the episode has states.
+            MissingFramesError: the file has fewer frames than the episode has states.
         """
         ...
 
@@ -110,13 +111,13 @@ class VideoFrames:
         """int64 [T]: numbers of the frames in the opened file.
 
         Raises:
-            EpisodeError: the file lacks some of them.
+            MissingFramesError: the file lacks some of them.
         """
         count = len(reader)
         if self.numbers is not None:
             if len(self.numbers) and int(self.numbers.max()) >= count:
                 missing = int((self.numbers >= count).sum())
-                raise EpisodeError(
+                raise MissingFramesError(
                     f"{self.path} has {count} frames; the episode needs those up to number "
                     f"{int(self.numbers.max())}: {missing} of {len(self)} frames are missing. "
                     "Leave the episode out, or cut it to the length of its video."
@@ -133,7 +134,7 @@ class VideoFrames:
         away = np.abs(shown[found] - self.seconds)
         if (away > NEAR * frame).any():
             worst = int(away.argmax())
-            raise EpisodeError(
+            raise MissingFramesError(
                 f"{self.path} shows no frame at {self.seconds[worst]:.3f} s (nearest: "
                 f"{shown[found[worst]]:.3f} s): {int((away > NEAR * frame).sum())} of {len(self)} "
                 "frames of the episode are missing. Check the time stamps of the episode against "
@@ -238,8 +239,7 @@ class Episode:
         Raises:
             ConfigError: no such camera.
             InputError: a number outside 0 .. T - 1.
-            EpisodeError: frames are missing in the file.
-            VideoError: the video cannot be read; the message names the episode.
+            EpisodeError: the video cannot be read; `MissingFramesError` where frames are missing.
         """
         source = self.camera(camera)
         wanted = range(len(self)) if indices is None else indices

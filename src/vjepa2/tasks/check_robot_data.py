@@ -7,21 +7,17 @@ print(report.text())
 import math
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from vjepa2.data.action_checks import Agreement, agreement, check_agreement, check_camera
-from vjepa2.data.episode_checks import (
-    Cause,
-    Finding,
-    check_jumps,
-    check_numbers,
-    check_times,
-    check_video,
-)
+from vjepa2.data.clock_checks import check_even, check_times, check_video
+from vjepa2.data.episode_checks import Finding, check_alike, check_jumps, check_numbers
 from vjepa2.data.robot_layouts import RobotLayout, read_episodes
 from vjepa2.data.robot_spec import RobotSpec
 from vjepa2.data.robot_statistics import RobotStatistics, robot_statistics
@@ -31,13 +27,16 @@ from vjepa2.errors import (
     DataError,
     InputError,
     MissingExtraError,
+    MissingFramesError,
     ShapeError,
     VideoError,
     checked_integer,
 )
 from vjepa2.progress import track
+from vjepa2.video.reader import VideoReader
 
-MAX_VIDEOS = 8  # episodes whose frames are looked at
+MAX_VIDEOS = 8  # episodes whose frames are decoded and looked at; of all of them, files are opened
+USUAL_FPS = 4.0  # moments per second of the published model
 MAX_SHOWN = 12
 
 
@@ -48,9 +47,11 @@ class RobotDataReport:
     Attributes:
         path, layout: of the set.
         num_episodes, num_readable: episodes, and those without damage.
+        num_looked_at: episodes of which frames were decoded.
         num_moments: states of the readable ones.
         seconds: their duration, all together.
-        rates_hz: lowest, middle and highest measured rate.
+        rates_hz: lowest, middle and highest rate.
+        num_without_times: readable episodes whose rate was not measured, but stated or assumed.
         statistics: of states and actions; None where nothing is readable.
         state_names: of their numbers.
         lag: of recorded actions; None where there are none, or too few.
@@ -61,9 +62,11 @@ class RobotDataReport:
     layout: str
     num_episodes: int
     num_readable: int
+    num_looked_at: int
     num_moments: int
     seconds: float
     rates_hz: tuple[float, float, float]
+    num_without_times: int
     statistics: RobotStatistics | None
     state_names: tuple[str, ...]
     lag: Agreement | None
@@ -82,9 +85,11 @@ class RobotDataReport:
             "layout": self.layout,
             "episodes": self.num_episodes,
             "readable_episodes": self.num_readable,
+            "episodes_looked_at": self.num_looked_at,
             "moments": self.num_moments,
             "seconds": self.seconds,
             "rates_hz": list(self.rates_hz) if self.num_readable else None,
+            "episodes_without_times": self.num_without_times,
             "state_names": list(self.state_names),
             "statistics": None if self.statistics is None else self.statistics.model_dump(),
             "actions": None
@@ -110,11 +115,12 @@ class RobotDataReport:
         low, middle, high = self.rates_hz
         head = (
             f"{self.path}: {self.layout}, {self.num_readable} of {self.num_episodes} episodes "
-            f"readable, {self.num_moments} moments, {self.seconds:.1f} s"
+            f"readable, {self.num_moments} moments, {self.seconds:.1f} s; all videos opened, "
+            f"frames of {self.num_looked_at} episodes looked at"
         )
         lines = [
             head,
-            f"rate: {middle:.2f} Hz ({low:.2f} to {high:.2f})",
+            f"rate: {middle:.2f} Hz ({low:.2f} to {high:.2f}){self._unmeasured()}",
             self.agreement_text(),
         ]
         heads = ("state", "least", "most", "span", "spread of changes")
@@ -133,6 +139,10 @@ class RobotDataReport:
         if not self.findings:
             lines.append("Nothing wrong was found.")
         return "\n".join(lines)
+
+    def _unmeasured(self) -> str:
+        count = self.num_without_times
+        return f"; {count} episodes hold no times: not measured" if count else ""
 
     def agreement_text(self) -> str:
         """A line on recorded actions."""
@@ -153,14 +163,14 @@ def check_robot_data(
     max_videos: int = MAX_VIDEOS,
     quiet: bool = True,
 ) -> RobotDataReport:
-    """Read every episode's numbers and some episodes' frames, and say what is wrong.
+    """Read every episode's numbers, open its videos, decode some, and say what is wrong.
 
     Args:
         path: a data set in any layout of `read_episodes`.
         spec: what its numbers mean.
-        fps: moments per second that are to be trained on; for words only.
+        fps: moments per second that are to be trained on; None: 4, as published.
         quiet: show no progress.
-        max_videos: episodes whose frames are looked at, spread over the set.
+        max_videos: episodes whose frames are decoded, spread over the set.
 
     Raises:
         DataNotFoundError, ListError: no such data set.
@@ -171,32 +181,45 @@ def check_robot_data(
     episodes = read_episodes(path, layout=layout, fps=spec.control_rate_hz)
     findings: list[Finding] = []
     readable = _readable(episodes, spec, findings, quiet=quiet)
-    if episodes.layout != "droid":  # whose log has a known rate
-        findings += _assumed_rate(readable, spec)
+    without_times = [
+        episode for episode in readable if str(episode.facts.get("times", "")).startswith("assumed")
+    ]
+    if without_times and spec.control_rate_hz is None and episodes.layout != "droid":
+        findings.append(_assumed_rate(without_times))
     nominal = episodes.facts.get("nominal_fps")
     for episode in readable:
         findings += check_times(episode, nominal_hz=nominal)
         findings += check_jumps(episode, spec.states(episode.states), spec)
+    # Steps alike in length are a matter of the rate, which one episode tells for all.
+    uneven = (check_even(episode, USUAL_FPS if fps is None else fps) for episode in readable)
+    findings += next((found for found in uneven if found), [])
+    unlike = check_alike(readable, spec)
+    findings += unlike
     rates = [episode.rate_hz for episode in readable if len(episode) > 1]
     found = agreement([episode for episode in readable if episode.actions is not None], spec)
     statistics = None
     if readable:
-        raw = np.concatenate([episode.states for episode in readable])
-        states = torch.cat([spec.states(episode.states) for episode in readable])
+        # The set is judged without episodes in another unit, which would be blamed on it.
+        others = {finding.episode for finding in unlike}
+        alike = [episode for episode in readable if episode.name not in others] or readable
+        raw = np.concatenate([episode.states for episode in alike])
+        states = torch.cat([spec.states(episode.states) for episode in alike])
         findings += check_numbers(raw, states, spec, rates=rates)
         statistics = robot_statistics(readable, spec) if rates else None
     if found is not None:
         findings += check_agreement(found, spec, rate_hz=float(np.median(rates)))
-    for episode in _some(readable, max_videos):
-        findings += _frames(episode, spec, fps=fps)
+    looked_at = _some(readable, max_videos)
+    findings += _videos(readable, looked_at, spec, fps=fps, quiet=quiet)
     return RobotDataReport(
         path=str(path),
         layout=episodes.layout,
         num_episodes=len(episodes),
         num_readable=len(readable),
+        num_looked_at=len(looked_at),
         num_moments=sum(len(episode) for episode in readable),
         seconds=float(sum(np.ptp(episode.times_seconds) for episode in readable)),
         rates_hz=(min(rates), float(np.median(rates)), max(rates)) if rates else (math.nan,) * 3,
+        num_without_times=len(without_times),
         statistics=statistics,
         state_names=spec.state_names,
         lag=found,
@@ -226,22 +249,16 @@ def _readable(
     return kept
 
 
-def _assumed_rate(episodes: Sequence[Episode], spec: RobotSpec) -> list[Finding]:
-    """Rates that nobody stated: the recordings hold no times, the specification no rate."""
-    assumed = [e for e in episodes if str(e.facts.get("times", "")).startswith("assumed")]
-    if not assumed or spec.control_rate_hz is not None:
-        return []
-    rate = assumed[0].rate_hz
-    return [
-        Finding(
-            "rate",
-            False,
-            f"{len(assumed)} of {len(episodes)} episodes hold no times; {rate:g} moments a second "
-            "are assumed, not measured.",
-            "Record the times (seconds) beside the states, or set control_rate_hz in the robot's "
-            "specification; with a wrong rate every action is learned wrongly.",
-        )
-    ]
+def _assumed_rate(episodes: Sequence[Episode]) -> Finding:
+    """A rate that nobody stated: recordings hold no times, the specification no rate."""
+    return Finding(
+        "rate",
+        False,
+        f"{len(episodes)} episodes hold no times; {episodes[0].rate_hz:g} moments a second are "
+        "assumed, not measured.",
+        "Record the times (seconds) beside the states, or set control_rate_hz in the robot's "
+        "specification; with a wrong rate every action is learned wrongly.",
+    )
 
 
 def _some(episodes: Sequence[Episode], count: int) -> list[Episode]:
@@ -249,19 +266,59 @@ def _some(episodes: Sequence[Episode], count: int) -> list[Episode]:
     return list(episodes[::step][:count])
 
 
-def _frames(episode: Episode, spec: RobotSpec, *, fps: float | None) -> list[Finding]:
-    names = list(episode.cameras)
-    if spec.camera is not None:
-        episode.camera(spec.camera)
-        names = [spec.camera]
-    findings = []
-    for name in names:
-        try:
-            findings += check_video(episode, name, fps=fps)
-            findings += check_camera(episode, name, spec)
-        except (DataError, VideoError) as error:
-            cause: Cause = "missing frames" if "missing" in str(error) else "unreadable"
-            findings.append(
-                Finding(cause, True, str(error), "Mend or leave out the episode.", episode.name)
-            )
+class _Opened:
+    """Readers of video files, the last one of which stays open: episodes share files in a row."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __call__(self, path: Path) -> VideoReader:
+        if path != self._path:
+            self._stack.close()
+            self._path = None
+            self._reader = self._stack.enter_context(VideoReader(path, num_ffmpeg_threads=1))
+            self._path = path
+        return self._reader
+
+
+def _videos(
+    episodes: Sequence[Episode],
+    looked_at: Sequence[Episode],
+    spec: RobotSpec,
+    *,
+    fps: float | None,
+    quiet: bool,
+) -> list[Finding]:
+    """Every video is opened, those of some episodes are decoded."""
+    decoded = {episode.name for episode in looked_at}
+    findings: list[Finding] = []
+    with _Opened() as opened:
+        for episode in track(episodes, total=len(episodes), description="videos", quiet=quiet):
+            names = list(episode.cameras)
+            if spec.camera is not None:
+                episode.camera(spec.camera)
+                names = [spec.camera]
+            for name in names:
+                try:
+                    findings += check_video(episode, name, opened=opened, fps=fps)
+                    if episode.name in decoded:
+                        findings += check_camera(episode, name, spec)
+                except (DataError, VideoError) as error:
+                    is_short = isinstance(error, MissingFramesError)
+                    findings.append(
+                        Finding(
+                            "missing frames" if is_short else "unreadable",
+                            True,
+                            str(error),
+                            "Mend or leave out the episode.",
+                            episode.name,
+                        )
+                    )
     return findings
