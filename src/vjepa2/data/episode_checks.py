@@ -73,7 +73,9 @@ def check_alike(episodes: Sequence[Episode], spec: RobotSpec) -> list[Finding]:
     if spec.kind != "arm_pose" or len(episodes) < 3:
         return []
     found = []
-    columns = [("Positions", spec.positions, "position_unit", spec.position_unit)]
+    columns: list[tuple[str, tuple[int, ...], str, str]] = [
+        ("Positions", spec.positions, "position_unit", spec.position_unit)
+    ]
     if spec.rotation in ("euler", "axis_angle"):
         columns.append(("Angles", spec.rotations, "angle_unit", spec.angle_unit))
     for what, where, setting, unit in columns:
