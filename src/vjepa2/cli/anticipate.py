@@ -6,6 +6,7 @@ import typer
 
 from vjepa2.cli.answer import answering
 from vjepa2.cli.options import Device, Json, Quiet
+from vjepa2.cli.run_options import Changes, ListRecipes, RunFolder, StopAt, put_recipes
 
 
 def anticipate(
@@ -31,16 +32,11 @@ def anticipate(
         str | None, typer.Option(help="Learn: list of events, with start_seconds and labels.")
     ] = None,
     val: Annotated[str | None, typer.Option(help="Events to measure on.")] = None,
-    out: Annotated[str, typer.Option(help="Folder of the run; one that stopped goes on.")] = "",
+    out: RunFolder = "",
     recipe: Annotated[str | None, typer.Option(help="How to learn; --recipes lists them.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the run."),
-    ] = None,
-    stop_at: Annotated[
-        int | None, typer.Option(help="Stop before this update; the same command goes on.")
-    ] = None,
-    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    settings: Changes = None,
+    stop_at: StopAt = None,
+    recipes: ListRecipes = False,
     page: Annotated[
         str | None, typer.Option(help="HTML page on the videos; a run has its own, report.html.")
     ] = None,
@@ -67,9 +63,7 @@ def anticipate(
         from vjepa2.tasks.anticipate_files import anticipate_files, open_model, read_horizons
 
         if recipes:
-            described = describe_recipes()
-            text = "\n".join(f"{name:24} {words}" for name, words in described.items())
-            answer.put({"recipes": described}, text=text)
+            put_recipes(answer, describe_recipes())
             return
         if not files:
             config = run_config(

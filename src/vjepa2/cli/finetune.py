@@ -6,10 +6,11 @@ import typer
 
 from vjepa2.cli.answer import answering
 from vjepa2.cli.options import Json, Quiet
+from vjepa2.cli.run_options import Changes, ListRecipes, RunFolder, StopAt, put_recipes
 
 
 def finetune(
-    out: Annotated[str, typer.Option(help="Folder of the run; one that stopped goes on.")] = "",
+    out: RunFolder = "",
     train: Annotated[
         str | None,
         typer.Option(help="Labelled videos: a list, or a folder with one folder per class."),
@@ -25,16 +26,9 @@ def finetune(
     recipe: Annotated[
         str | None, typer.Option(help="What is trained and how; --recipes lists them.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Change a setting: --set schedule.epochs=5"
-        ),
-    ] = None,
-    stop_at: Annotated[
-        int | None, typer.Option(help="Stop before this update; the same command goes on.")
-    ] = None,
-    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    settings: Changes = None,
+    stop_at: StopAt = None,
+    recipes: ListRecipes = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -54,9 +48,7 @@ def finetune(
         from vjepa2.tasks.finetune import finetune as run_finetuning
 
         if recipes:
-            described = describe_recipes()
-            text = "\n".join(f"{name:16} {words}" for name, words in described.items())
-            answer.put({"recipes": described}, text=text)
+            put_recipes(answer, describe_recipes())
             return
         config = run_config(
             out,

@@ -6,10 +6,11 @@ import typer
 
 from vjepa2.cli.answer import answering
 from vjepa2.cli.options import Json, Quiet
+from vjepa2.cli.run_options import Changes, ListRecipes, RunFolder, StopAt, put_recipes
 
 
 def pretrain(
-    out: Annotated[str, typer.Option(help="Folder of the run; one that stopped goes on.")] = "",
+    out: RunFolder = "",
     data: Annotated[
         list[str] | None,
         typer.Option(help="Folder, list or shards of videos. Repeatable. Not needed to go on."),
@@ -21,20 +22,13 @@ def pretrain(
         str | None,
         typer.Option(help="Of published recipes: paper, or published_config where that differs."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Change a setting: --set schedule.num_steps=20"
-        ),
-    ] = None,
-    stop_at: Annotated[
-        int | None, typer.Option(help="Stop before this update; the same command goes on.")
-    ] = None,
+    settings: Changes = None,
+    stop_at: StopAt = None,
     export: Annotated[
         str | None,
         typer.Option(help="Only write the model of a checkpoint: best, healthy, latest or N."),
     ] = None,
-    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    recipes: ListRecipes = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -56,10 +50,7 @@ def pretrain(
         from vjepa2.tasks.pretrain import pretrain as run_pretraining
 
         if recipes:
-            described = describe_recipes()
-            width = max(map(len, described))
-            text = "\n".join(f"{name:{width}} {words}" for name, words in described.items())
-            answer.put({"recipes": described}, text=text)
+            put_recipes(answer, describe_recipes())
             return
         if not out:
             raise ConfigError("Name the folder of the run: --out RUN.")

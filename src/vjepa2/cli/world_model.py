@@ -8,6 +8,7 @@ import typer
 from vjepa2.cli import world_model_sim
 from vjepa2.cli.answer import answering
 from vjepa2.cli.options import Device, Json, Quiet
+from vjepa2.cli.run_options import Changes, ListRecipes, RunFolder, StopAt, put_recipes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +72,7 @@ def check_data(
 
 @app.command("train")
 def train(
-    out: Annotated[str, typer.Option(help="Folder of the run; one that stopped goes on.")] = "",
+    out: RunFolder = "",
     data: Annotated[
         str | None,
         typer.Option(
@@ -91,16 +92,9 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help="Sizes and schedule. Default: tiny_cpu, on a GPU one_gpu.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="NAME=VALUE", help="Change a setting: --set schedule.lr=1e-4"
-        ),
-    ] = None,
-    stop_at: Annotated[
-        int | None, typer.Option(help="Stop before this update; the same command goes on.")
-    ] = None,
-    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes.")] = False,
+    settings: Changes = None,
+    stop_at: StopAt = None,
+    recipes: ListRecipes = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -119,9 +113,7 @@ def train(
         from vjepa2.tasks.world_model import train_world_model
 
         if recipes:
-            described = describe_recipes()
-            text = "\n".join(f"{name:10} {words}" for name, words in described.items())
-            answer.put({"recipes": described}, text=text)
+            put_recipes(answer, describe_recipes())
             return
         config = run_config(
             out,
