@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from vjepa2.errors import OutputError, check_path
 from vjepa2.files import write_json
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.anticipate_config import AnticipateConfig
@@ -35,8 +34,8 @@ from vjepa2.tasks.anticipator_folder import (
 from vjepa2.tasks.fooling import Finding
 from vjepa2.tasks.pretrain_folder import CHECKPOINTS_NAME, CONFIG_NAME, METRICS_NAME, MODEL_NAME
 from vjepa2.tasks.pretrainer import check_dtype
+from vjepa2.tasks.run_start import run_folder, running
 from vjepa2.training.checkpoint import CheckpointStore
-from vjepa2.training.distributed import open_processes
 from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.metrics import MetricsLog
 
@@ -128,16 +127,9 @@ def learn_to_anticipate(
         DtypeError: features are not finite.
         DivergedError, TrainingMemoryError, OutputError: see `training.engine.run_training`.
     """
-    check_path("The run's folder", folder)
+    run = run_folder(folder)
     config.check_complete()
-    run = Path(folder)
-    if run.exists() and not run.is_dir():
-        raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
-    # Updates set PyTorch's random numbers; the caller's go on as if nothing had been drawn.
-    with (
-        open_processes(config.runtime.device) as processes,
-        torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
-    ):
+    with running(config.runtime.device) as processes:
         check_dtype(config.runtime.dtype, processes.device)
         events = read_events(config, quiet=quiet)
         model = _start_model(config)

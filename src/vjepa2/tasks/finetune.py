@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vjepa2.errors import BadFilesError, ConfigError, OutputError, check_path
+from vjepa2.errors import BadFilesError, ConfigError
 from vjepa2.files import write_json
 from vjepa2.tasks.finetune_config import FineTuneConfig
 from vjepa2.tasks.finetune_data import FineTuneData, check_data, read_data
@@ -44,8 +42,9 @@ from vjepa2.tasks.pretrain_folder import (
     MODEL_NAME,
     count_bad_files,
 )
+from vjepa2.tasks.run_start import run_folder, running
 from vjepa2.training.checkpoint import CheckpointStore
-from vjepa2.training.distributed import Processes, open_processes
+from vjepa2.training.distributed import Processes
 from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.metrics import MetricsLog
 from vjepa2.training.sharding import full_state_dict
@@ -153,17 +152,10 @@ def finetune(
             configuration (the differences are listed), or a damaged checkpoint.
         DivergedError, TrainingMemoryError, OutputError: see `training.engine.run_training`.
     """
-    check_path("The run's folder", folder)
+    run = run_folder(folder)
     config.check_complete()
-    run = Path(folder)
-    if run.exists() and not run.is_dir():
-        raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
     assert config.start_from is not None
-    # Updates set PyTorch's random numbers; the caller's go on as if nothing had been drawn.
-    with (
-        open_processes(config.runtime.device) as processes,
-        torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
-    ):
+    with running(config.runtime.device) as processes:
         speaks = processes.is_first and not quiet
         store = CheckpointStore(
             run / CHECKPOINTS_NAME,

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vjepa2.errors import BadFilesError, OutputError, check_path
+from vjepa2.errors import BadFilesError
 from vjepa2.files import write_json
 from vjepa2.runtime import resident_bytes
 from vjepa2.tasks.pretrain_config import PretrainConfig
@@ -40,8 +38,9 @@ from vjepa2.tasks.pretrain_networks import (
 )
 from vjepa2.tasks.pretrain_resolve import may_differ, with_absolute_paths, with_micro_batches
 from vjepa2.tasks.pretrainer import Pretrainer
+from vjepa2.tasks.run_start import run_folder, running
 from vjepa2.training.checkpoint import CheckpointStore
-from vjepa2.training.distributed import Processes, open_processes
+from vjepa2.training.distributed import Processes
 from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.health import Verdict
 from vjepa2.training.metrics import MetricsLog
@@ -145,19 +144,12 @@ def pretrain(
             are listed), or a damaged checkpoint.
         DivergedError, TrainingMemoryError, OutputError: see `training.engine.run_training`.
     """
-    check_path("The run's folder", folder)
+    run = run_folder(folder)
     config.check_complete()
     config = with_absolute_paths(config)
     if stop_at is not None:
         check_stop_at(stop_at, config.schedule.num_steps)
-    run = Path(folder)
-    if run.exists() and not run.is_dir():
-        raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
-    # Updates set PyTorch's random numbers; the caller's go on as if nothing had been drawn.
-    with (
-        open_processes(config.runtime.device) as processes,
-        torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
-    ):
+    with running(config.runtime.device) as processes:
         written = newest_index(run)
         config = with_micro_batches(config, written, processes)
         store = CheckpointStore(

@@ -22,9 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vjepa2.errors import BadFilesError, OutputError, check_path
+from vjepa2.errors import BadFilesError
 from vjepa2.files import write_json
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.runtime import resolve_device
@@ -47,6 +45,7 @@ from vjepa2.tasks.probe_folder import EncoderIdentity
 from vjepa2.tasks.probe_result import ProbeResult, classify_options
 from vjepa2.tasks.probe_sources import make_sources
 from vjepa2.tasks.prober import Prober
+from vjepa2.tasks.run_start import own_random_numbers, run_folder
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import one_process
 from vjepa2.training.engine import check_stop_at, run_training
@@ -99,18 +98,14 @@ def probe(
             (the differences are listed), or a damaged checkpoint.
         DivergedError, TrainingMemoryError, OutputError: see `training.engine.run_training`.
     """
-    check_path("The run's folder", folder)
+    run = run_folder(folder)
     config.check_complete()
-    run = Path(folder)
-    if run.exists() and not run.is_dir():
-        raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
     assert config.model is not None
     device = resolve_device(None if config.device == "auto" else config.device)
     check_dtype(config.dtype, device)
     data = read_probe_data(config.data)
     processes = one_process(device)
-    # Updates set PyTorch's random numbers; the caller's go on as if nothing had been drawn.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with own_random_numbers(device):
         model = load_encoder(find_start(config.model)).to(device)
         network = probe_network(model.config, config, data.class_names)
         levels = config.heads.levels or ()

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vjepa2.data.robot_statistics import RobotStatistics
-from vjepa2.errors import ConfigError, OutputError, VJEPAError, check_path
+from vjepa2.errors import ConfigError, VJEPAError
 from vjepa2.files import atomic_folder, write_json
 from vjepa2.models.action_model import VJEPA2ActionModel
 from vjepa2.tasks.fingerprint import weights_mark
@@ -37,6 +37,7 @@ from vjepa2.tasks.pretrain_folder import (
 )
 from vjepa2.tasks.probe_cache import FeatureCache
 from vjepa2.tasks.robot_world import WorldFile, encode_steps
+from vjepa2.tasks.run_start import run_folder, running
 from vjepa2.tasks.world_folder import processor_for, save_world
 from vjepa2.tasks.world_latents import (
     LatentTable,
@@ -51,7 +52,7 @@ from vjepa2.tasks.world_recordings import Recordings, read_recordings
 from vjepa2.tasks.world_samples import WorldSamples
 from vjepa2.tasks.world_trainer import WorldTrainer
 from vjepa2.training.checkpoint import CheckpointStore
-from vjepa2.training.distributed import Processes, open_processes
+from vjepa2.training.distributed import Processes
 from vjepa2.training.engine import Reason, check_stop_at, run_training
 from vjepa2.training.health import Verdict
 from vjepa2.training.metrics import MetricsLog
@@ -155,18 +156,11 @@ def train_world_model(
         WeightsError: the encoder cannot be loaded, or the folder holds another run.
         DivergedError, TrainingMemoryError, OutputError: see `training.engine.run_training`.
     """
-    check_path("The run's folder", folder)
+    run = run_folder(folder)
     config.check_complete()
     if stop_at is not None:
         check_stop_at(stop_at, config.schedule.num_steps)
-    run = Path(folder)
-    if run.exists() and not run.is_dir():
-        raise OutputError(f"{run} is a file. The folder of a run (--out) must be a folder or new.")
-    # Updates set PyTorch's random numbers; the caller's go on as if nothing had been drawn.
-    with (
-        open_processes(config.runtime.device) as processes,
-        torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []),
-    ):
+    with running(config.runtime.device) as processes:
         return _train(config, run, processes, stop_at=stop_at, quiet=quiet)
 
 
