@@ -21,6 +21,7 @@ BENCHMARKS = (
     "mask_distances",
     "train_step",
     "train_memory",
+    "process_memory",
     "kill_resume",
     "alarms",
     "encode",

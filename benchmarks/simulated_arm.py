@@ -155,7 +155,7 @@ def main() -> None:
             "recordings": [EPISODES, STEPS],
             "planning": PLANNING,
             "score": card.score,
-            "card": card.values(),
+            "card": {name: value for name, value in card.values().items() if name != "path"},
         }
         for problem in PROBLEMS:
             config = DriveConfig(

@@ -225,6 +225,8 @@ def pretraining_rows() -> list[tuple[str, str, str, str, str]]:
     kills = load("kill_resume")["results"]
     all_well = kills["every_resume_worked"] and kills["weights_equal"] and kills["log_equal"]
     memory = [case["forecast_over_measured"] for case in load("train_memory")["results"]["cases"]]
+    commands = load("process_memory")["results"]["cases"].values()
+    whole = [command["announced_over_measured"] for command in commands]
     step = load("train_step")["results"]
     case = step["case"]
     waits = [case for case in load("data_loading")["results"]["stall"] if case["workers"]]
@@ -244,6 +246,13 @@ def pretraining_rows() -> list[tuple[str, str, str, str, str]]:
             "0.8 to 1.2",
             verdict(min(memory) >= 0.8 and max(memory) <= 1.2),
             "train_memory",
+        ),
+        (
+            f"memory of a whole process on a CPU, announced over measured, {len(whole)} commands",
+            f"{min(whole):.2f} to {max(whole):.2f}",
+            "0.8 to 1.2",
+            verdict(min(whole) >= 0.8 and max(whole) <= 1.2),
+            "process_memory",
         ),
         (
             "share of updates that wait for decoding, 1 and 2 processes beside training",

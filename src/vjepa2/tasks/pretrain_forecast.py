@@ -14,7 +14,7 @@ from vjepa2.training.forecast import UTILISATION, Forecast, forecast, measured_p
 from vjepa2.training.sharding import choose_sharding
 
 # What a process on a CPU comes to hold that no update does: decoder and codecs, measuring and
-# saving. In four runs of 2 to 4 updates (0.5 to 1.5 GiB in all) it was 77 to 179 MiB.
+# saving; fitted on the runs of benchmarks/process_memory.py.
 BESIDE_UPDATE_BYTES = 100 * 2**20
 
 
