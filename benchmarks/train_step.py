@@ -35,9 +35,10 @@ from vjepa2.data.sample import Sample
 from vjepa2.data.settings import DataConfig, SourceConfig
 from vjepa2.masking import Masks
 from vjepa2.tasks.masked_prediction import target_tokens
-from vjepa2.tasks.pretrain_batches import MicroBatch, micro_batch_masks, streams_of
+from vjepa2.tasks.pretrain_batches import MicroBatch
 from vjepa2.tasks.pretrain_config import ClipConfig, NetworkConfig, PretrainConfig, RuntimeConfig
 from vjepa2.tasks.pretrain_networks import make_networks
+from vjepa2.tasks.pretrain_streams import micro_batch_masks, streams_of
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes

@@ -26,7 +26,7 @@ from vjepa2.errors import (
 )
 from vjepa2.models.vjepa2 import VJEPA2Model
 from vjepa2.tasks.pretrain import PretrainResult, pretrain
-from vjepa2.tasks.pretrain_batches import Batches, StreamBatches, own_micro_batches
+from vjepa2.tasks.pretrain_batches import Batches, StreamBatches
 from vjepa2.tasks.pretrain_folder import (
     Rollbacks,
     load_run_config,
@@ -37,6 +37,7 @@ from vjepa2.tasks.pretrain_folder import (
 from vjepa2.tasks.pretrain_health import labelled_clips
 from vjepa2.tasks.pretrain_networks import make_networks, start_model
 from vjepa2.tasks.pretrain_resolve import may_differ, with_micro_batches
+from vjepa2.tasks.pretrain_streams import own_micro_batches
 from vjepa2.tasks.pretrainer import Pretrainer
 from vjepa2.training.checkpoint import CheckpointStore
 from vjepa2.training.distributed import Processes

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from vjepa2.data.robot_spec import RobotSpec
 from vjepa2.errors import check_path
 from vjepa2.features.report_card_page import write_report_card_page
@@ -45,13 +47,13 @@ class DemoConfig(StrictConfig):
         seed: of the recordings.
     """
 
-    recorded: int = 60
-    held_out: int = 6
-    steps: int = 24
+    recorded: int = Field(60, ge=2)
+    held_out: int = Field(6, ge=1)
+    steps: int = Field(24, ge=2)
     settings: tuple[str, ...] = ("schedule.num_steps=400",)
     report: ReportCardConfig = ReportCardConfig(episodes=6, rollouts=24, starts=8)
     drive: DriveConfig = DriveConfig(episodes=5, baselines=("random",))
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)

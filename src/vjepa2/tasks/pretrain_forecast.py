@@ -7,8 +7,8 @@ import torch
 
 from vjepa2.masking import PackedMasks
 from vjepa2.models.configuration import VJEPA2Config
-from vjepa2.tasks.pretrain_batches import Stream, micro_batch_masks, own_micro_batches, streams_of
 from vjepa2.tasks.pretrain_config import PretrainConfig
+from vjepa2.tasks.pretrain_streams import Stream, micro_batch_masks, own_micro_batches, streams_of
 from vjepa2.training.distributed import Processes
 from vjepa2.training.forecast import UTILISATION, Forecast, forecast, measured_peak
 from vjepa2.training.sharding import choose_sharding

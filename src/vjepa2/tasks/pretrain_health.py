@@ -14,9 +14,10 @@ from vjepa2.data.settings import AugmentConfig, DataConfig, SourceConfig
 from vjepa2.errors import LabelError
 from vjepa2.masking import Masks, draw_masks
 from vjepa2.tasks.masked_prediction import MaskedPrediction, read_tokens, target_tokens
-from vjepa2.tasks.pretrain_batches import fixed_clips, own_micro_batches, streams_of
+from vjepa2.tasks.pretrain_batches import fixed_clips
 from vjepa2.tasks.pretrain_config import PretrainConfig
 from vjepa2.tasks.pretrain_networks import Networks
+from vjepa2.tasks.pretrain_streams import own_micro_batches, streams_of
 from vjepa2.training.distributed import Processes
 from vjepa2.training.health_held_out import held_out_numbers
 from vjepa2.training.health_pictures import MAX_FILE_CLIPS, save_pictures
