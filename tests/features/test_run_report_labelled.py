@@ -114,6 +114,24 @@ def anticipated(name: str, accuracy: float, recall: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_a_run_that_was_measured_at_its_end_only_is_judged_by_that(tmp_path: Path) -> None:
+    rows = [
+        {**anticipated(name, accuracy, 0.4), "seconds": seconds}
+        for seconds in (1.0, 2.0)
+        for name, accuracy in (("encoder only", 0.2), ("both", 0.3), ("label prior", 0.1))
+    ]
+    run = write_run(tmp_path / "run", ANTICIPATION, [], results={"rows": rows})
+    summary = run_summary(read_run(run))
+    assert summary["state"] == "learned"
+    assert summary["reason"].startswith(
+        "action, 2 s ahead: 30.0 % of 30 events right, the label prior 10.0 %."
+    )
+    assert "Nothing was measured" not in page_of(run)
+    rows[-1]["accuracy"] = 0.35
+    run = write_run(tmp_path / "other", ANTICIPATION, [], results={"rows": rows})
+    assert run_summary(read_run(run))["state"] == "not learned"
+
+
 def test_an_anticipation_run_has_its_table(tmp_path: Path) -> None:
     numbers = [
         {"verb_top1": 0.6, "verb_recall_at_1": 0.5, "action_top1": 0.2, "action_recall_at_5": r}

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from tiny_models import randomise, tiny_config
+from vjepa2.cli.main import app
 from vjepa2.data.labelled import LabelledSet, LabelMap
 from vjepa2.data.labelled_lists import read_labelled
 from vjepa2.errors import (
@@ -277,6 +279,9 @@ def test_the_published_anchor_is_told_and_found_out(
     kinds = {finding.kind for finding in time_findings(scored.items, anticipation_seconds=0.25)}
     assert "context_after_event" in kinds
     assert "no anticipation" in str(result)
+    # A script notices too; the same command on the finished run only looks again.
+    again = CliRunner().invoke(app, ["anticipate", "--out", str(tmp_path / "run"), "--quiet"])
+    assert again.exit_code == 1 and "error: " in again.stdout, again.output
 
 
 def test_answers_of_the_strict_anchor_pass_every_look_at_times(folder: Path, run: Path) -> None:

@@ -71,7 +71,7 @@ def verdict(count: int = 200, **shares: float) -> tuple[str, str]:
         ((0.9, 0.2, 0.88, 0.88), "several frames", "several frames but not their order"),
         ((0.9, 0.88, 0.3, 0.3), "one frame", "does not need motion: one frame is enough"),
         ((0.9, 0.9, 0.9, 0.9), "one frame", "does not need motion"),
-        ((0.12, 0.1, 0.1, 0.1), "unknown", "no better than naming the commonest class"),
+        ((0.12, 0.1, 0.1, 0.1), "unknown", "not surely more than by naming the commonest class"),
     ],
 )
 def test_verdicts(shares: tuple[float, ...], expected: str, words: str) -> None:

@@ -80,7 +80,9 @@ def anticipate(
             if result.model is not None:
                 values["report"] = str(write_table_page(values, Path(out) / "report.html"))
                 text = f"{text}\nReport: {values['report']}"
-            answer.put(values, text=text)
+            # As `vjepa2 evaluate` does with the same findings; the model is saved all the same.
+            wrong = any(finding.severity == "error" for finding in result.findings)
+            answer.put(values, text=text, failed=wrong)
             return
         report = anticipate_files(
             files,

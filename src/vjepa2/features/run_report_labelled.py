@@ -44,7 +44,7 @@ def labelled_summary(record: RunRecord) -> Row:
     """The words of the page as values: state, reason, advice and the best measurement."""
     rows = measured_rows(record)
     if not rows:
-        return {"state": None, "reason": _loss_words(record), "advice": "", "best": None}
+        return _summary_of_results(record)
     name = main_measure(rows)
     best = max(rows, key=lambda row: row[name])
     last = rows[-1]
@@ -54,6 +54,27 @@ def labelled_summary(record: RunRecord) -> Row:
     )
     state, advice = _judged(record, rows, name)
     return {"state": state, "reason": reason.strip(), "advice": advice, "best": best}
+
+
+def _summary_of_results(record: RunRecord) -> Row:
+    """Of a run that was measured only at its end: its own row of the last horizon and label."""
+    nothing = {"state": None, "reason": _loss_words(record), "advice": "", "best": None}
+    rows = [row for row in _dicts(record.results.get("rows")) if _is_whole(row)]
+    if not rows:
+        return nothing
+    last = rows[-1]["seconds"], rows[-1]["head"]
+    by_name = {row["name"]: row for row in rows if (row["seconds"], row["head"]) == last}
+    own, prior = by_name.get("both", next(iter(by_name.values()))), by_name.get("label prior")
+    reason = (
+        f"{own['head']}, {finite(own['seconds']):g} s ahead: {per_cent(finite(own['accuracy']))} "
+        f"of {own['count']} events right"
+    )
+    state = "learned"
+    if prior is not None:
+        reason += f", the label prior {per_cent(finite(prior['accuracy']))}"
+        if own["accuracy"] <= prior["accuracy"]:
+            state = "not learned"
+    return {"state": state, "reason": f"{reason}. {_loss_words(record)}", "advice": "", "best": own}
 
 
 def _judged(record: RunRecord, rows: Sequence[Row], name: str) -> tuple[str, str]:

@@ -110,8 +110,8 @@ def motion_verdict(
     if not whole.low > majority:
         return MotionVerdict(
             "unknown",
-            f"Whether the task needs motion cannot be told: {base[0].lower()}{base[1:]}, no better "
-            f"than naming the commonest class ({majority:.1%}).",
+            f"Whether the task needs motion cannot be told: {base[0].lower()}{base[1:]}, not "
+            f"surely more than by naming the commonest class ({majority:.1%}).",
             falls,
         )
     parts = [

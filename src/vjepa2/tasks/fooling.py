@@ -56,7 +56,7 @@ KINDS = {
     "not_probabilities": "the scores are no probabilities",
     "answers_missing": "items of the list have no answer",
     "answers_repeated": "items of the list have several answers",
-    "not_above_majority": "the answers are no better than naming the commonest class",
+    "not_above_majority": "the answers are not surely better than naming the commonest class",
     "above_the_best_possible": "the answers are better than can be",
     "label_in_the_file": "facts of the files tell the label without looking at a frame",
 }
