@@ -161,7 +161,7 @@ def sabotaged(kind: str) -> Iterator[None]:
             ):
                 stack.enter_context(mock.patch(f"vjepa2.tasks.{name}", value))
         if kind == "all_visible":
-            for module in ("pretrain_batches", "pretrain_health"):
+            for module in ("pretrain_streams", "pretrain_health"):
                 name = f"vjepa2.tasks.{module}.draw_masks"
                 stack.enter_context(mock.patch(name, masks_that_hide_nothing))
         yield
